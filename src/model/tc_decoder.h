@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Tiny conditional decoder (TC decoder): latents and LQ frames -> frames.
+//
+//   latents  [1, 16, f, H/8, W/8]
+//   cond     [1, 3, F, Hm, Wm]   LQ frames of the same instants, model pixels, in [-1,1];
+//                                F = 4f, or 4f-3 for the first chunk of a stream
+//   result   [1, 3, F, H, W]     2y-1, not clamped
+//
+// The first chunk is packed with 3 copies of its first frame in front and loses its
+// first 3 results. Every MemBlock sees its own input of the previous time step, zeros
+// at the start of a stream; `memory` carries it. Any split of a stream into chunks
+// gives the same frames. Layers are run for all time steps of a chunk at once.
+//
+// Differentiable in weights, latents and cond: the trainer calls the same forward.
+// Thread-safety: immutable after loading.
+// Source: model.md 5; the student's switches (residual, skip, final_shuffle):
+// nano_recipe.md 2.
+#ifndef FLASHVSR_MODEL_TC_DECODER_H_
+#define FLASHVSR_MODEL_TC_DECODER_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/parameters.h"
+#include "model/state.h"
+
+namespace flashvsr {
+
+struct Conv2d {
+  at::Tensor weight;  // [out, in, k, k]
+  at::Tensor bias;    // [out] or undefined
+  at::Tensor operator()(const at::Tensor& x) const;  // zero padding k/2
+};
+
+struct MemBlock {
+  Conv2d conv0, conv2, conv4;
+  // x [T, C, H', W'], memory [1, C, H', W'] (previous input; undefined = zeros), replaced by x's last step.
+  at::Tensor forward(const at::Tensor& x, at::Tensor& memory) const;
+};
+
+class TcDecoder {
+ public:
+  explicit TcDecoder(const TcDecoderConfig& config);
+
+  // Keys "decoder.N.weight" ..., N by the layout rule of the released file.
+  void visit_parameters(const std::string& prefix, const ParameterVisitor& visit);
+
+  // `base` [1, 3, F, H, W]: the frames that the residual is added to; only with config.residual
+  // (undefined: antialiased bicubic enlargement of cond, a = -0.5). `latents` undefined: zeros.
+  at::Tensor forward(const at::Tensor& latents, const at::Tensor& cond, DecoderMemory& memory,
+                     const at::Tensor& base = {}, const std::atomic<bool>* cancel = nullptr) const;
+
+  // Condition frames packed to channels: [f, 3*4*u*u, H/8, W/8].
+  at::Tensor pack_cond(const at::Tensor& cond) const;
+
+ private:
+  TcDecoderConfig config_;
+  Conv2d conv_in_, deepen_in_;
+  std::vector<MemBlock> mem_[3];
+  Conv2d grow_[3], transition_[3];
+  Conv2d skip_, deepen_out_, conv_out_;
+};
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_MODEL_TC_DECODER_H_

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// One run of the model: a chunk of LQ frames in, enlarged frames out. Owns the
+// order of the stages and the weights; the stream's past is an argument.
+//
+//   first run   lq [1, 3, 25, Hm, Wm] -> frames [1, 3, 21, H, W]   frames 0 .. 20
+//   later runs  lq [1, 3, 20, Hm, Wm] -> frames [1, 3,  8, H, W]
+//
+// A later run n takes the LQ frames [8n+5, 8n+25): the 12 oldest were part of
+// earlier runs (the decoder's condition is [8n+13, 8n+21), the projector's new
+// clips are [8n+17, 8n+25)); output is [8n+13, 8n+21). Pixel values are
+// x/255*2-1, `model pixels` (see model/config.h): Hm = H / input_scale. H and W are
+// multiples of config.size_multiple().
+//
+// Output is the decoder's, 2y-1, not clamped and not colour-corrected; cond (the
+// matching LQ frames) is what colour correction compares with.
+//
+// Noise: Philox4x32-10 of (seed, latent frame, channel, row, column), so that the
+// values do not depend on chunking or device; a caller may pass its own instead.
+//
+// Errors: throws Error; kInterrupted when `cancel` becomes true (polled per
+// transformer block and decoder stage); the state is then to be dropped.
+// Thread-safety: run is const; one state per stream.
+// Source: model.md 2.4, 9.
+#ifndef FLASHVSR_MODEL_UPSCALER_H_
+#define FLASHVSR_MODEL_UPSCALER_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "model/config.h"
+#include "model/dit.h"
+#include "model/lq_projector.h"
+#include "model/parameters.h"
+#include "model/state.h"
+#include "model/tc_decoder.h"
+#include "model/vae_decoder.h"
+
+namespace flashvsr {
+
+enum class DecoderKind { kTc, kVae };
+
+struct RunOptions {
+  double sparse_ratio = 2.0;
+  int64_t kv_chunks = 3;
+  int64_t local_range = 11;
+  uint64_t seed = 0;
+  DecoderKind decoder = DecoderKind::kTc;
+  // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
+  int64_t topk = -1;
+};
+
+// Milliseconds of each stage of one run (CPU clock after a device synchronisation;
+// zero unless asked for).
+struct StageTimes {
+  double projector_ms = 0;
+  double transformer_ms = 0;
+  double decoder_ms = 0;
+};
+
+class Upscaler {
+ public:
+  // Weights are undefined until loaded through visit_parameters.
+  explicit Upscaler(const ModelConfig& config);
+
+  const ModelConfig& config() const { return config_; }
+
+  // Keys are those of the released files, with the prefixes "dit.", "lq_proj_in.",
+  // "tc_decoder." (and "vae." when a VAE decoder is wanted).
+  void visit_parameters(const ParameterVisitor& visit, bool with_vae);
+
+  // Moves every weight to `device` and `dtype`, folds the constants (prompt keys
+  // and values, time modulation) and makes the model ready to run. `prompt` is
+  // [1, n, text_dim] or undefined when the config has no text branch.
+  void prepare(c10::Device device, c10::ScalarType dtype, const at::Tensor& prompt, bool with_vae);
+
+  c10::Device device() const { return device_; }
+  c10::ScalarType dtype() const { return dtype_; }
+
+  // Runs the next chunk. `noise` [1, 16, f, H/8, W/8] (f = 6, then 2) or undefined.
+  at::Tensor run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
+                 const at::Tensor& noise = {}, const std::atomic<bool>* cancel = nullptr,
+                 StageTimes* times = nullptr) const;
+
+  // Frames the next run takes and gives: {25, 21} or {20, 8}.
+  static int64_t inputs_of_run(const StreamState& state) { return state.runs == 0 ? 25 : 20; }
+  static int64_t outputs_of_run(const StreamState& state) { return state.runs == 0 ? 21 : 8; }
+
+  // Parts, for tests and the trainer.
+  Dit& dit() { return dit_; }
+  LqProjector& lq_projector() { return lq_projector_; }
+  TcDecoder& tc_decoder() { return tc_decoder_; }
+  VaeDecoder& vae_decoder() { return vae_decoder_; }
+
+ private:
+  ModelConfig config_;
+  Dit dit_;
+  LqProjector lq_projector_;
+  TcDecoder tc_decoder_;
+  VaeDecoder vae_decoder_;
+  c10::Device device_{c10::kCPU};
+  c10::ScalarType dtype_ = c10::kFloat;
+};
+
+// [1, channels, frames, height, width] fp32 on `device`: standard normal values of
+// the latent frames [first_frame, first_frame + frames).
+at::Tensor philox_noise(uint64_t seed, int64_t channels, int64_t first_frame, int64_t frames,
+                        int64_t height, int64_t width, c10::Device device);
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_MODEL_UPSCALER_H_
