@@ -53,7 +53,8 @@ struct LqProjectorConfig {
 struct TcDecoderConfig {
   int64_t latent_channels = 16;
   int64_t cond_unshuffle = 8;  // model pixels per latent cell side: 8 / input_scale
-  // Output channels of conv 1, of the three transition convs (the last is that of stage 3).
+  // Output channels of conv 1 and of the three transition convs. 0 as the last: no third transition
+  // (up[2] and grow[2] are 1 then), stage 3 feeds the last conv.
   std::array<int64_t, 4> channels = {512, 256, 128, 128};
   std::array<int64_t, 3> mem_blocks = {3, 3, 3};
   std::array<int64_t, 3> up = {2, 2, 2};    // nearest enlargement after each stage

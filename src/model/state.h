@@ -25,7 +25,7 @@ struct LqCache {
 
 // Input of each MemBlock at its previous time step, in layer order; empty at the start (= zeros).
 struct DecoderMemory {
-  std::vector<at::Tensor> steps;  // [1, C, H', W'] each
+  std::vector<at::Tensor> steps;  // [B, C, H', W'] each
   bool is_first() const { return steps.empty(); }
 };
 

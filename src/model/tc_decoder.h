@@ -2,10 +2,10 @@
 //
 // Tiny conditional decoder (TC decoder): latents and LQ frames -> frames.
 //
-//   latents  [1, 16, f, H/8, W/8]
-//   cond     [1, 3, F, Hm, Wm]   LQ frames of the same instants, model pixels, in [-1,1];
+//   latents  [B, 16, f, H/8, W/8]
+//   cond     [B, 3, F, Hm, Wm]   LQ frames of the same instants, model pixels, in [-1,1];
 //                                F = 4f, or 4f-3 for the first chunk of a stream
-//   result   [1, 3, F, H, W]     2y-1, not clamped
+//   result   [B, 3, F, H, W]     2y-1, not clamped; base + y with config.residual
 //
 // The first chunk is packed with 3 copies of its first frame in front and loses its
 // first 3 results. Every MemBlock sees its own input of the previous time step, zeros
@@ -39,8 +39,9 @@ struct Conv2d {
 
 struct MemBlock {
   Conv2d conv0, conv2, conv4;
-  // x [T, C, H', W'], memory [1, C, H', W'] (previous input; undefined = zeros), replaced by x's last step.
-  at::Tensor forward(const at::Tensor& x, at::Tensor& memory) const;
+  // x [B*T, C, H', W'] (time fastest), memory [B, C, H', W'] (previous input; undefined = zeros),
+  // replaced by x's last step.
+  at::Tensor forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const;
 };
 
 class TcDecoder {
@@ -50,12 +51,12 @@ class TcDecoder {
   // Keys "decoder.N.weight" ..., N by the layout rule of the released file.
   void visit_parameters(const std::string& prefix, const ParameterVisitor& visit);
 
-  // `base` [1, 3, F, H, W]: the frames that the residual is added to; only with config.residual
+  // `base` [B, 3, F, H, W]: the frames that the residual is added to; only with config.residual
   // (undefined: antialiased bicubic enlargement of cond, a = -0.5). `latents` undefined: zeros.
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& cond, DecoderMemory& memory,
                      const at::Tensor& base = {}, const std::atomic<bool>* cancel = nullptr) const;
 
-  // Condition frames packed to channels: [f, 3*4*u*u, H/8, W/8].
+  // Condition frames (F a multiple of 4) packed to channels: [B*f, 3*4*u*u, H/8, W/8].
   at::Tensor pack_cond(const at::Tensor& cond) const;
 
  private:

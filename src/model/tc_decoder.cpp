@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/tc_decoder.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "model/cancel.h"
+
+namespace flashvsr {
+namespace {
+
+void visit_conv(const std::string& key, Conv2d& conv, int64_t out, int64_t in, int64_t kernel,
+                bool bias, const ParameterVisitor& visit) {
+  visit(key + ".weight", conv.weight, {out, in, kernel, kernel});
+  if (bias) visit(key + ".bias", conv.bias, {out});
+}
+
+at::Tensor upsample_nearest(const at::Tensor& x, int64_t factor) {
+  if (factor == 1) return x;
+  return at::upsample_nearest2d(x, {x.size(2) * factor, x.size(3) * factor});
+}
+
+// The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
+// [B*T, C, H, W] -> [B*T*g, C', H*u, W*u]; sub-step s takes channels [C's, C'(s+1)).
+at::Tensor grow_and_upsample(const Conv2d& conv, const at::Tensor& x, int64_t grow, int64_t up) {
+  at::Tensor y = conv(x);
+  if (grow > 1) {
+    y = y.reshape({y.size(0) * grow, y.size(1) / grow, y.size(2), y.size(3)});
+    y = y.contiguous(x.suggest_memory_format());
+  }
+  return upsample_nearest(y, up);
+}
+
+}  // namespace
+
+at::Tensor Conv2d::operator()(const at::Tensor& x) const {
+  const int64_t padding = weight.size(2) / 2;
+  return at::conv2d(x, weight, bias, 1, {padding, padding});
+}
+
+at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const {
+  const int64_t steps = x.size(0) / batch;
+  at::Tensor past;
+  if (batch == 1) {
+    const at::Tensor first =
+        memory.defined() ? memory : at::zeros_like(x.narrow(0, 0, 1));
+    past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
+    memory = x.narrow(0, steps - 1, 1).clone(at::MemoryFormat::Preserve);
+  } else {
+    const at::Tensor by_time = x.unflatten(0, {batch, steps});
+    const at::Tensor first =
+        memory.defined() ? memory.unsqueeze(1) : at::zeros_like(by_time.narrow(1, 0, 1));
+    past = at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1);
+    memory = by_time.select(1, steps - 1).clone();
+  }
+  at::Tensor y = at::relu(conv0(at::cat({x, past}, 1)));
+  y = at::relu(conv2(y));
+  return at::relu(conv4(y) + x);
+}
+
+TcDecoder::TcDecoder(const TcDecoderConfig& config) : config_(config) {
+  const auto& up = config_.up;
+  const auto& grow = config_.grow;
+  FLASHVSR_CHECK(grow[0] * grow[1] * grow[2] == 4, ErrorCode::kModelInvalid,
+                 "tc_decoder: time growth is ", grow[0] * grow[1] * grow[2], ", expected 4");
+  FLASHVSR_CHECK(up[0] * up[1] * up[2] * config_.final_shuffle == 8, ErrorCode::kModelInvalid,
+                 "tc_decoder: enlargement is ", up[0] * up[1] * up[2] * config_.final_shuffle,
+                 ", expected 8");
+  FLASHVSR_CHECK(config_.channels[3] > 0 || (up[2] == 1 && grow[2] == 1), ErrorCode::kModelInvalid,
+                 "tc_decoder: no third transition, but it enlarges");
+  for (int stage = 0; stage < 3; ++stage) mem_[stage].resize(config_.mem_blocks[stage]);
+}
+
+void TcDecoder::visit_parameters(const std::string& prefix, const ParameterVisitor& visit) {
+  const auto& c = config_.channels;
+  const int64_t unshuffle = config_.cond_unshuffle;
+  const int64_t in = 3 * 4 * unshuffle * unshuffle + config_.latent_channels;
+  const int64_t out = 3 * config_.final_shuffle * config_.final_shuffle;
+  int64_t index = 1;  // 0 is the clamp
+  const auto key = [&](int64_t at) { return prefix + "decoder." + std::to_string(at); };
+
+  visit_conv(key(index), conv_in_, c[0], in, 3, true, visit);
+  index += 2;  // conv, ReLU
+  if (config_.deepen) {
+    visit_conv(key(index), deepen_in_, c[0], c[0], 3, false, visit);
+    index += 2;
+  }
+  for (int stage = 0; stage < 3; ++stage) {
+    const int64_t width = c[stage];
+    for (MemBlock& block : mem_[stage]) {
+      visit_conv(key(index) + ".conv.0", block.conv0, width, 2 * width, 3, true, visit);
+      visit_conv(key(index) + ".conv.2", block.conv2, width, width, 3, true, visit);
+      visit_conv(key(index) + ".conv.4", block.conv4, width, width, 3, true, visit);
+      ++index;
+    }
+    if (stage == 2 && c[3] == 0) break;
+    ++index;  // nearest enlargement
+    visit_conv(key(index) + ".conv", grow_[stage], width * config_.grow[stage], width, 1, false, visit);
+    ++index;
+    visit_conv(key(index), transition_[stage], c[stage + 1], width, 3, false, visit);
+    ++index;
+  }
+  int64_t last = c[2];
+  if (c[3] > 0) {
+    last = c[3];
+    ++index;  // ReLU
+    if (config_.deepen) {
+      visit_conv(key(index), deepen_out_, last, last, 3, false, visit);
+      index += 2;
+    }
+  }
+  visit_conv(key(index), conv_out_, out, last, 3, true, visit);
+  if (config_.skip) visit_conv(prefix + "skip", skip_, c[2], 3, 3, true, visit);
+}
+
+at::Tensor TcDecoder::pack_cond(const at::Tensor& cond) const {
+  const int64_t u = config_.cond_unshuffle;
+  const int64_t batch = cond.size(0), f = cond.size(2) / 4, h = cond.size(3) / u, w = cond.size(4) / u;
+  return cond.reshape({batch, 3, f, 4, h, u, w, u})
+      .permute({0, 2, 1, 3, 5, 7, 4, 6})
+      .reshape({batch * f, 3 * 4 * u * u, h, w});
+}
+
+at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
+                              DecoderMemory& memory, const at::Tensor& base,
+                              const std::atomic<bool>* cancel) const {
+  const bool is_first = memory.is_first();
+  const int64_t unshuffle = config_.cond_unshuffle;
+  FLASHVSR_CHECK(cond.dim() == 5 && cond.size(1) == 3 && cond.size(3) % unshuffle == 0 &&
+                     cond.size(4) % unshuffle == 0,
+                 ErrorCode::kInternal, "tc_decoder: condition is ", cond.sizes(),
+                 ", expected [B, 3, F, multiple of ", unshuffle, ", multiple of ", unshuffle, "]");
+  const int64_t batch = cond.size(0);
+  const int64_t missing = (4 - cond.size(2) % 4) % 4;
+  FLASHVSR_CHECK(missing == (is_first ? 3 : 0), ErrorCode::kInternal, "tc_decoder: ", cond.size(2),
+                 " condition frames in a ", is_first ? "first" : "later", " chunk");
+  const at::Tensor frames =
+      missing == 0 ? cond : at::cat({cond.narrow(2, 0, 1).expand({-1, -1, missing, -1, -1}), cond}, 2);
+  const int64_t f = frames.size(2) / 4;
+
+  at::Tensor packed = pack_cond(frames);
+  const at::Tensor z =
+      latents.defined()
+          ? latents.transpose(1, 2).flatten(0, 1)
+          : at::zeros({packed.size(0), config_.latent_channels, packed.size(2), packed.size(3)},
+                      packed.options());
+  FLASHVSR_CHECK(z.size(0) == batch * f && z.size(1) == config_.latent_channels, ErrorCode::kInternal,
+                 "tc_decoder: latents are ", z.sizes(), " for ", f, " groups of condition frames");
+  at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
+  x = at::tanh(x / 3) * 3;
+
+  if (is_first) {
+    const size_t blocks = mem_[0].size() + mem_[1].size() + mem_[2].size();
+    memory.steps.assign(blocks, at::Tensor());
+  }
+  size_t block_index = 0;
+  x = at::relu(conv_in_(x));
+  if (config_.deepen) x = at::relu(deepen_in_(x));
+  for (int stage = 0; stage < 3; ++stage) {
+    throw_if_cancelled(cancel);
+    if (stage == 2 && config_.skip) {
+      x = x + skip_(frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast));
+    }
+    for (const MemBlock& block : mem_[stage]) {
+      x = block.forward(x, batch, memory.steps[block_index++]);
+    }
+    if (stage == 2 && config_.channels[3] == 0) break;
+    x = grow_and_upsample(grow_[stage], x, config_.grow[stage], config_.up[stage]);
+    x = transition_[stage](x);
+  }
+  throw_if_cancelled(cancel);
+  if (config_.channels[3] > 0) {
+    x = at::relu(x);
+    if (config_.deepen) x = at::relu(deepen_out_(x));
+  }
+  x = conv_out_(x);
+  if (config_.final_shuffle > 1) x = at::pixel_shuffle(x, config_.final_shuffle);
+
+  const int64_t trim = is_first ? 3 : 0;
+  at::Tensor y = x.unflatten(0, {batch, 4 * f}).narrow(1, trim, 4 * f - trim).transpose(1, 2);
+  if (!config_.residual) return y * 2 - 1;
+  at::Tensor enlarged = base;
+  if (!enlarged.defined()) {
+    const at::Tensor flat = cond.transpose(1, 2).flatten(0, 1);
+    enlarged = at::_upsample_bicubic2d_aa(flat, {y.size(3), y.size(4)}, false)
+                   .unflatten(0, {batch, cond.size(2)})
+                   .transpose(1, 2);
+  }
+  FLASHVSR_CHECK(enlarged.sizes() == y.sizes(), ErrorCode::kInternal, "tc_decoder: base is ",
+                 enlarged.sizes(), ", expected ", y.sizes());
+  return enlarged + y;
+}
+
+}  // namespace flashvsr
