@@ -3,14 +3,14 @@
 // One run of the model: a chunk of LQ frames in, enlarged frames out. Owns the
 // order of the stages and the weights; the stream's past is an argument.
 //
-//   first run   lq [1, 3, 25, Hm, Wm] -> frames [1, 3, 21, H, W]   frames 0 .. 20
-//   later runs  lq [1, 3, 20, Hm, Wm] -> frames [1, 3,  8, H, W]
+//   first run   lq [1, 3, 25, Hm, Wm] -> frames [1, 3, 21, H, W]   LQ 0 .. 24, frames 0 .. 20
+//   later runs  lq [1, 3, 12, Hm, Wm] -> frames [1, 3,  8, H, W]
 //
-// A later run n takes the LQ frames [8n+5, 8n+25): the 12 oldest were part of
-// earlier runs (the decoder's condition is [8n+13, 8n+21), the projector's new
-// clips are [8n+17, 8n+25)); output is [8n+13, 8n+21). Pixel values are
-// x/255*2-1, `model pixels` (see model/config.h): Hm = H / input_scale. H and W are
-// multiples of config.size_multiple().
+// Run n >= 1 takes the LQ frames [8n+13, 8n+25): the 4 oldest were part of the run
+// before (now the decoder's condition, [8n+13, 8n+21)); the 8 newest are the projector's
+// clips. Its output is the frames [8n+13, 8n+21). Pixel values are x/255*2-1 in model
+// pixels (see model/config.h): Hm = H / input_scale. H and W are multiples of
+// config.size_multiple().
 //
 // Output is the decoder's, 2y-1, not clamped and not colour-corrected; cond (the
 // matching LQ frames) is what colour correction compares with.
@@ -86,8 +86,8 @@ class Upscaler {
                  const at::Tensor& noise = {}, const std::atomic<bool>* cancel = nullptr,
                  StageTimes* times = nullptr) const;
 
-  // Frames the next run takes and gives: {25, 21} or {20, 8}.
-  static int64_t inputs_of_run(const StreamState& state) { return state.runs == 0 ? 25 : 20; }
+  // Frames the next run takes and gives: {25, 21}, then {12, 8}.
+  static int64_t inputs_of_run(const StreamState& state) { return state.runs == 0 ? 25 : 12; }
   static int64_t outputs_of_run(const StreamState& state) { return state.runs == 0 ? 21 : 8; }
 
   // Parts, for tests and the trainer.
