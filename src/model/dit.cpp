@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/dit.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "model/cancel.h"
+#include "model/layers.h"
+#include "model/rope3d.h"
+#include "model/window.h"
+
+namespace flashvsr {
+namespace {
+
+constexpr double kTimestep = 1000.0;
+
+void visit_linear(const std::string& key, Linear& linear, int64_t out, int64_t in,
+                  const ParameterVisitor& visit) {
+  visit(key + ".weight", linear.weight, {out, in});
+  visit(key + ".bias", linear.bias, {out});
+}
+
+}  // namespace
+
+at::Tensor Linear::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+
+at::Tensor SelfAttention::forward(const at::Tensor& x, int64_t layer,
+                                  const AttentionContext& context, int64_t heads, double eps,
+                                  KvCache& cache) const {
+  const TokenGrid& grid = context.grid;
+  const WindowedQkv now = ops::norm_rope_window(qkv(x), norm_q, norm_k, eps, heads, grid,
+                                                context.cos, context.sin);
+  const KvSlots& past = cache.block(layer);
+  const at::Tensor key = past.key.defined() ? at::cat({past.key, now.k}, 0) : now.k;
+  const at::Tensor value = past.value.defined() ? at::cat({past.value, now.v}, 0) : now.v;
+  const BlockPairs pairs = ops::block_mask(now.q, key, heads, grid.blocks(),
+                                           context.options.local_range, context.options.topk);
+  if (context.on_mask) context.on_mask(layer, pairs, key.size(0));
+  const at::Tensor attended = ops::block_sparse_attention(now.q, key, value, pairs, heads);
+  cache.update(layer, key, value, grid.blocks().windows(), context.options.kv_chunks);
+  return o(window_reverse(attended, grid.f, grid.h, grid.w));
+}
+
+at::Tensor CrossAttention::forward(const at::Tensor& x, int64_t heads, double eps) const {
+  const at::Tensor query = ops::rms_norm_rows(q(x), norm_q, eps);
+  const int64_t tokens = x.size(0), head_dim = x.size(1) / heads;
+  const at::Tensor attended = at::scaled_dot_product_attention(
+      query.view({1, tokens, heads, head_dim}).transpose(1, 2), key, value);
+  return o(attended.transpose(1, 2).reshape({tokens, heads * head_dim}));
+}
+
+at::Tensor DitBlock::forward(at::Tensor x, int64_t layer, const AttentionContext& context,
+                             const DitConfig& config, KvCache& cache) const {
+  const auto& [shift_sa, scale1_sa, gate_sa, shift_mlp, scale1_mlp, gate_mlp] = folded;
+  const at::Tensor a = ops::layer_norm_modulate(x, scale1_sa, shift_sa, config.eps);
+  x = ops::gated_residual(
+      x, self_attn.forward(a, layer, context, config.heads, config.eps, cache), gate_sa);
+  if (config.has_text) {
+    x = x + cross_attn.forward(ops::layer_norm_affine(x, norm3_weight, norm3_bias, config.eps),
+                               config.heads, config.eps);
+  }
+  const at::Tensor b = ops::layer_norm_modulate(x, scale1_mlp, shift_mlp, config.eps);
+  return ops::gated_residual(x, ffn2(at::gelu(ffn0(b), "tanh")), gate_mlp);
+}
+
+Dit::Dit(const DitConfig& config) : config_(config), blocks_(config.layers) {
+  FLASHVSR_CHECK(config.heads > 0 && config.dim % config.heads == 0 && config.head_dim() % 2 == 0,
+                 ErrorCode::kModelInvalid, "dit: dim ", config.dim, " does not split into ",
+                 config.heads, " heads");
+}
+
+void Dit::visit_parameters(const std::string& prefix, const ParameterVisitor& visit) {
+  const int64_t dim = config_.dim, channels = config_.latent_channels;
+  visit(prefix + "patch_embedding.weight", patch_embedding_.weight, {dim, channels, 1, 2, 2});
+  visit(prefix + "patch_embedding.bias", patch_embedding_.bias, {dim});
+  if (config_.has_text) {
+    visit_linear(prefix + "text_embedding.0", text_embedding0_, dim, config_.text_dim, visit);
+    visit_linear(prefix + "text_embedding.2", text_embedding2_, dim, dim, visit);
+  }
+  visit_linear(prefix + "time_embedding.0", time_embedding0_, dim, config_.freq_dim, visit);
+  visit_linear(prefix + "time_embedding.2", time_embedding2_, dim, dim, visit);
+  visit_linear(prefix + "time_projection.1", time_projection_, 6 * dim, dim, visit);
+  visit_linear(prefix + "head.head", head_, 4 * channels, dim, visit);
+  visit(prefix + "head.modulation", head_modulation_, {1, 2, dim});
+  for (size_t n = 0; n < blocks_.size(); ++n) {
+    DitBlock& block = blocks_[n];
+    const std::string key = prefix + "blocks." + std::to_string(n) + ".";
+    const auto visit_attention = [&](const std::string& name, auto& attention) {
+      visit_linear(key + name + ".q", attention.q, dim, dim, visit);
+      visit_linear(key + name + ".k", attention.k, dim, dim, visit);
+      visit_linear(key + name + ".v", attention.v, dim, dim, visit);
+      visit_linear(key + name + ".o", attention.o, dim, dim, visit);
+      visit(key + name + ".norm_q.weight", attention.norm_q, {dim});
+      visit(key + name + ".norm_k.weight", attention.norm_k, {dim});
+    };
+    visit_attention("self_attn", block.self_attn);
+    if (config_.has_text) {
+      visit_attention("cross_attn", block.cross_attn);
+      visit(key + "norm3.weight", block.norm3_weight, {dim});
+      visit(key + "norm3.bias", block.norm3_bias, {dim});
+    }
+    visit_linear(key + "ffn.0", block.ffn0, config_.ffn_dim, dim, visit);
+    visit_linear(key + "ffn.2", block.ffn2, dim, config_.ffn_dim, visit);
+    visit(key + "modulation", block.modulation, {1, 6, dim});
+  }
+}
+
+void Dit::fold_constants(const at::Tensor& prompt) {
+  const auto dtype = head_.weight.scalar_type();
+  const auto device = head_.weight.device();
+  const int64_t dim = config_.dim;
+  embedding_ = sinusoidal_embedding(kTimestep, config_.freq_dim, dtype, device);
+  timestep_ = time_embedding2_(at::silu(time_embedding0_(embedding_)));
+  t_mod_ = time_projection_(at::silu(timestep_)).view({1, 6, dim});
+
+  const at::Tensor head = head_modulation_ + timestep_.unsqueeze(1);  // [1, 2, D]
+  head_shift_ = head.select(1, 0).squeeze(0).contiguous();
+  head_scale1_ = (head.select(1, 1).squeeze(0) + 1).contiguous();
+
+  if (config_.has_text) {
+    FLASHVSR_CHECK(prompt.defined() && prompt.dim() == 3 && prompt.size(2) == config_.text_dim,
+                   ErrorCode::kModelInvalid, "dit: the prompt is missing or not [1, n, ",
+                   config_.text_dim, "]");
+    context_ = text_embedding2_(at::gelu(text_embedding0_(prompt.to(device, dtype)), "tanh"));
+  }
+  for (DitBlock& block : blocks_) {
+    const at::Tensor m = block.modulation + t_mod_;
+    for (int64_t i = 0; i < 6; ++i) block.folded[i] = m.select(1, i).squeeze(0).contiguous();
+    block.folded[1] = block.folded[1] + 1;
+    block.folded[4] = block.folded[4] + 1;
+    SelfAttention& self = block.self_attn;
+    self.qkv.weight = at::cat({self.q.weight, self.k.weight, self.v.weight}, 0);
+    self.qkv.bias = at::cat({self.q.bias, self.k.bias, self.v.bias}, 0);
+    if (!config_.has_text) continue;
+    CrossAttention& cross = block.cross_attn;
+    const auto by_head = [&](const at::Tensor& x) {
+      return x.view({1, x.size(1), config_.heads, config_.head_dim()}).transpose(1, 2).contiguous();
+    };
+    cross.key = by_head(rms_norm(cross.k(context_), cross.norm_k, config_.eps));
+    cross.value = by_head(cross.v(context_));
+  }
+}
+
+at::Tensor Dit::patchify(const at::Tensor& latents) const {
+  const int64_t c = latents.size(1), f = latents.size(2), h = latents.size(3) / 2,
+                w = latents.size(4) / 2;
+  // K index c*4 + dy*2 + dx
+  const at::Tensor patches = latents.reshape({c, f, h, 2, w, 2})
+                                 .permute({1, 2, 4, 0, 3, 5})
+                                 .reshape({f * h * w, c * 4});
+  return at::linear(patches, patch_embedding_.weight.view({config_.dim, c * 4}),
+                    patch_embedding_.bias);
+}
+
+at::Tensor Dit::head(const at::Tensor& tokens) const {
+  return head_(ops::layer_norm_modulate(tokens, head_scale1_, head_shift_, config_.eps));
+}
+
+at::Tensor Dit::unpatchify(const at::Tensor& values, const TokenGrid& grid) const {
+  const int64_t c = config_.latent_channels;
+  // value index (dy*2 + dx)*16 + c
+  return values.view({grid.f, grid.h, grid.w, 2, 2, c})
+      .permute({5, 0, 1, 3, 2, 4})
+      .reshape({1, c, grid.f, grid.h * 2, grid.w * 2});
+}
+
+AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
+                                   const AttentionOptions& options) const {
+  AttentionContext context;
+  context.options = options;
+  context.grid = grid;
+  const auto device = head_.weight.device();
+  std::tie(context.cos, context.sin) =
+      rope3d_table(config_.head_dim(), position, grid.f, grid.h, grid.w);
+  context.cos = context.cos.to(device);
+  context.sin = context.sin.to(device);
+  context.on_mask = on_mask_;
+  return context;
+}
+
+at::Tensor Dit::forward(const at::Tensor& latents, const at::Tensor& lq_tokens, int64_t position,
+                        const AttentionOptions& options, KvCache& cache,
+                        const std::atomic<bool>* cancel) const {
+  const TokenGrid grid{latents.size(2), latents.size(3) / 2, latents.size(4) / 2};
+  at::Tensor x = patchify(latents);
+  FLASHVSR_CHECK(lq_tokens.dim() == 3 && lq_tokens.size(1) == x.size(0) && lq_tokens.size(2) == x.size(1),
+                 ErrorCode::kInternal, "dit: LQ tokens are ", lq_tokens.sizes(), " for ", x.sizes(),
+                 " latent tokens");
+  x = x + lq_tokens.squeeze(0);
+  const AttentionContext context = make_context(grid, position, options);
+  for (size_t n = 0; n < blocks_.size(); ++n) {
+    throw_if_cancelled(cancel);
+    x = blocks_[n].forward(x, static_cast<int64_t>(n), context, config_, cache);
+  }
+  return unpatchify(head(x), grid);
+}
+
+}  // namespace flashvsr

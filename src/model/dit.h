@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The one-step diffusion transformer: noise and LQ tokens -> velocity.
+//
+//   latents    [1, 16, f, H/8, W/8]   f = 6 in the first run, then 2
+//   lq_tokens  [1, f*h*w, D]          added once, before block 0
+//   result     [1, 16, f, H/8, W/8]   velocity v; x0 = noise - v is the caller's
+//
+// Prompt and timestep (1000) never change, so cross-attention's keys and values and all
+// modulation vectors are constants, folded once by `fold_constants`.
+//
+// Thread-safety: forward is const; fold_constants and loading are not.
+// Source: model.md 4.
+#ifndef FLASHVSR_MODEL_DIT_H_
+#define FLASHVSR_MODEL_DIT_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/ops.h"
+#include "model/parameters.h"
+
+namespace flashvsr {
+
+struct Linear {
+  at::Tensor weight;  // [out, in]
+  at::Tensor bias;    // [out]
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct AttentionOptions {
+  int64_t topk = 0;         // block_topk
+  int64_t local_range = 11;
+  int64_t kv_chunks = 3;
+};
+
+struct AttentionContext {
+  AttentionOptions options;
+  TokenGrid grid;
+  at::Tensor cos, sin;  // rope3d_table on the model's device
+  // For tests: called with the block mask of each layer.
+  std::function<void(int64_t layer, const BlockPairs& pairs, int64_t key_blocks)> on_mask;
+};
+
+struct SelfAttention {
+  Linear q, k, v, o;
+  at::Tensor norm_q, norm_k;  // [D]
+  Linear qkv;                 // q, k, v side by side, made by fold_constants
+
+  // x [S, D], modulated. Reads and updates the layer's part of the cache.
+  at::Tensor forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
+                     int64_t heads, double eps, KvCache& cache) const;
+};
+
+struct CrossAttention {
+  Linear q, k, v, o;
+  at::Tensor norm_q, norm_k;
+  at::Tensor key, value;  // [1, N, prompt, d], made by fold_constants
+
+  at::Tensor forward(const at::Tensor& x, int64_t heads, double eps) const;
+};
+
+struct DitBlock {
+  SelfAttention self_attn;
+  CrossAttention cross_attn;
+  at::Tensor norm3_weight, norm3_bias;
+  Linear ffn0, ffn2;
+  at::Tensor modulation;  // [1, 6, D]: shift, scale, gate of self-attention, then of the FFN
+  // modulation + t_mod, folded: shift, 1 + scale, gate twice; [D] each.
+  std::array<at::Tensor, 6> folded;
+
+  at::Tensor forward(at::Tensor x, int64_t layer, const AttentionContext& context,
+                     const DitConfig& config, KvCache& cache) const;
+};
+
+class Dit {
+ public:
+  explicit Dit(const DitConfig& config);
+
+  void visit_parameters(const std::string& prefix, const ParameterVisitor& visit);
+
+  // `prompt` [1, n, text_dim] in the weights' dtype, undefined without a text branch.
+  void fold_constants(const at::Tensor& prompt);
+
+  // `position`: RoPE time position of the first latent frame.
+  at::Tensor forward(const at::Tensor& latents, const at::Tensor& lq_tokens, int64_t position,
+                     const AttentionOptions& options, KvCache& cache,
+                     const std::atomic<bool>* cancel = nullptr) const;
+
+  // Parts, for tests. tokens [S, D].
+  at::Tensor patchify(const at::Tensor& latents) const;
+  at::Tensor head(const at::Tensor& tokens) const;                                  // [S, 64]
+  at::Tensor unpatchify(const at::Tensor& values, const TokenGrid& grid) const;
+  AttentionContext make_context(const TokenGrid& grid, int64_t position,
+                                const AttentionOptions& options) const;
+  const std::vector<DitBlock>& blocks() const { return blocks_; }
+  const at::Tensor& timestep() const { return timestep_; }          // t [1, D]
+  const at::Tensor& timestep_modulation() const { return t_mod_; }  // [1, 6, D]
+  const at::Tensor& timestep_embedding() const { return embedding_; }
+  const at::Tensor& prompt_context() const { return context_; }     // [1, n, D]
+  void set_mask_observer(std::function<void(int64_t, const BlockPairs&, int64_t)> observer) {
+    on_mask_ = std::move(observer);
+  }
+
+ private:
+  DitConfig config_;
+  Linear patch_embedding_;  // weight [D, 16, 1, 2, 2]
+  Linear text_embedding0_, text_embedding2_;
+  Linear time_embedding0_, time_embedding2_, time_projection_;
+  Linear head_;
+  at::Tensor head_modulation_;  // [1, 2, D]
+  std::vector<DitBlock> blocks_;
+
+  at::Tensor embedding_, timestep_, t_mod_, context_;
+  at::Tensor head_shift_, head_scale1_;
+  std::function<void(int64_t, const BlockPairs&, int64_t)> on_mask_;
+};
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_MODEL_DIT_H_

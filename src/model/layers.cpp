@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/layers.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+namespace flashvsr {
+
+at::Tensor channel_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
+  const at::Tensor norm = at::linalg_vector_norm(x, 2, {1}, /*keepdim=*/true);
+  const double root = std::sqrt(static_cast<double>(x.size(1)));
+  return x / norm.clamp_min(1e-12) * root * gamma;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor inverse = at::rsqrt(wide.pow(2).mean(-1, /*keepdim=*/true) + eps);
+  return (wide * inverse).to(x.scalar_type()) * weight;
+}
+
+at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dtype,
+                                c10::Device device) {
+  const int64_t half = dim / 2;
+  at::Tensor values = at::empty({1, dim}, at::kDouble);
+  double* out = values.data_ptr<double>();
+  for (int64_t k = 0; k < half; ++k) {
+    const double angle = position * std::pow(10000.0, -static_cast<double>(k) / half);
+    out[k] = std::cos(angle);
+    out[half + k] = std::sin(angle);
+  }
+  return values.to(dtype).to(device);
+}
+
+}  // namespace flashvsr

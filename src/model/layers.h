@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Small layers that several modules share, rounding as the reference rounds: every
+// line is one operation in the tensor's dtype unless it says fp32.
+//
+// Thread-safety: safe (pure functions).
+// Source: model.md 3 item 3, 4.1, 4.4 item 1, 6.2.
+#ifndef FLASHVSR_MODEL_LAYERS_H_
+#define FLASHVSR_MODEL_LAYERS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace flashvsr {
+
+// y = x / max(|x|_2 over channels, 1e-12) * sqrt(C) * gamma.
+//   x      [B, C, ...]      gamma  [C, 1, ...] (one dimension fewer than x)
+at::Tensor channel_rms_norm(const at::Tensor& x, const at::Tensor& gamma);
+
+// y = round(x * rsqrt(mean(x^2) + eps)) * weight over the last dimension, inner part in fp32.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// [cos(angle_0..), sin(angle_0..)] with angle_k = position * 10000^(-k/(dim/2)), in double,
+// as [1, dim] of `dtype`.
+at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dtype,
+                                c10::Device device);
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_MODEL_LAYERS_H_

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/ops.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "model/layers.h"
+#include "model/rope3d.h"
+#include "model/window.h"
+
+namespace flashvsr {
+namespace reference {
+
+at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1,
+                               const at::Tensor& shift, double eps) {
+  return at::layer_norm(x, {x.size(-1)}, {}, {}, eps) * scale1 + shift;
+}
+
+at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             double eps) {
+  return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
+}
+
+at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  return x + gate * y;
+}
+
+WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
+                             const at::Tensor& k_weight, double eps, int64_t heads,
+                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+  const auto parts = qkv.chunk(3, 1);
+  const at::Tensor q = rope3d(rms_norm(parts[0], q_weight, eps), heads, cos, sin);
+  const at::Tensor k = rope3d(rms_norm(parts[1], k_weight, eps), heads, cos, sin);
+  return {window_partition(q, grid.f, grid.h, grid.w), window_partition(k, grid.f, grid.h, grid.w),
+          window_partition(parts[2].contiguous(), grid.f, grid.h, grid.w)};
+}
+
+at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return rms_norm(x, weight, eps);
+}
+
+BlockPairs block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads,
+                      const BlockGrid& grid, int64_t local_range, int64_t topk) {
+  return mask_to_pairs(
+      block_mask_from_means(q.mean(1), k.mean(1), heads, grid, local_range, topk));
+}
+
+namespace {
+
+// One query block of one head: q [128, d], k and v [n*128, d] in fp32; p is rounded to `dtype`.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                  c10::ScalarType dtype) {
+  at::Tensor s = at::matmul(q, k.transpose(-1, -2)).mul_(scale);
+  s.sub_(s.amax(-1, /*keepdim=*/true)).exp_();
+  const at::Tensor sum = s.sum(-1, /*keepdim=*/true);
+  if (dtype != at::kFloat) s = s.to(dtype).to(at::kFloat);
+  return at::matmul(s, v).div_(sum);
+}
+
+}  // namespace
+
+at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                  const BlockPairs& pairs, int64_t heads) {
+  const int64_t q_blocks = q.size(0), dim = q.size(2), head_dim = dim / heads;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
+  const at::Tensor begin = pairs.row_begin.cpu();
+  const auto b = begin.accessor<int32_t, 2>();
+  const at::Tensor column = pairs.column.to(at::kLong);
+  at::Tensor out = at::zeros_like(q);
+  const auto split = [&](const at::Tensor& x) {
+    return x.view({x.size(0), kWindowTokens, heads, head_dim});
+  };
+  const at::Tensor qs = split(q), ks = split(k), vs = split(v), os = split(out);
+  const auto one = [&](int64_t head, int64_t row) {
+    const int64_t first = b[head][row], count = b[head][row + 1] - first;
+    if (count == 0) return;
+    const at::Tensor blocks = column.narrow(0, first, count);
+    const auto gather = [&](const at::Tensor& x) {
+      return x.select(2, head).index_select(0, blocks).view({count * kWindowTokens, head_dim}).to(at::kFloat);
+    };
+    os.select(0, row).select(1, head).copy_(
+        attend(qs.select(0, row).select(1, head).to(at::kFloat), gather(ks), gather(vs), scale,
+               q.scalar_type()));
+  };
+  if (q.is_cpu() && !at::GradMode::is_enabled()) {
+    at::parallel_for(0, heads * q_blocks, 1, [&](int64_t from, int64_t to) {
+      const c10::InferenceMode guard;
+      for (int64_t i = from; i < to; ++i) one(i / q_blocks, i % q_blocks);
+    });
+  } else {
+    for (int64_t i = 0; i < heads * q_blocks; ++i) one(i / q_blocks, i % q_blocks);
+  }
+  return out;
+}
+
+}  // namespace reference
+
+// --- dispatch -------------------------------------------------------------------------------
+// Operator schemas know tensors, integers and floats only; structs are unpacked here.
+
+namespace {
+
+using NormRopeWindowResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using PairsResult = std::tuple<at::Tensor, at::Tensor>;
+
+NormRopeWindowResult op_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
+                                         const at::Tensor& k_weight, double eps, int64_t heads,
+                                         int64_t f, int64_t h, int64_t w, const at::Tensor& cos,
+                                         const at::Tensor& sin) {
+  WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
+  return {r.q, r.k, r.v};
+}
+
+PairsResult op_block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads, int64_t rows,
+                          int64_t columns, int64_t local_range, int64_t topk) {
+  BlockPairs r = reference::block_mask(q, k, heads, {rows, columns}, local_range, topk);
+  return {r.row_begin, r.column};
+}
+
+at::Tensor op_block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     const at::Tensor& row_begin, const at::Tensor& column,
+                                     int64_t heads) {
+  return reference::block_sparse_attention(q, k, v, {row_begin, column}, heads);
+}
+
+bool environment_is_set(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && value[0] != '\0' && std::string(value) != "0";
+}
+
+// True when the reference is to be called directly, without the dispatcher.
+bool wants_reference() {
+  static const bool wanted = environment_is_set("FLASHVSR_REFERENCE");
+  return wanted;
+}
+
+const c10::OperatorHandle& find_op(const char* name) {
+  static std::mutex mutex;
+  static std::map<std::string, c10::OperatorHandle> handles;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto it = handles.find(name);
+  if (it == handles.end()) {
+    it = handles.emplace(name, c10::Dispatcher::singleton().findSchemaOrThrow(
+                                   (std::string("flashvsr::") + name).c_str(), "")).first;
+  }
+  return it->second;
+}
+
+// Says once, or refuses under FLASHVSR_STRICT, that a CUDA tensor meets the reference.
+void note_fallback(const char* name, const c10::OperatorHandle& op, const at::Tensor& x) {
+  if (!x.is_cuda() || op.hasKernelForDispatchKey(c10::DispatchKey::CUDA)) return;
+  static const bool strict = environment_is_set("FLASHVSR_STRICT");
+  FLASHVSR_CHECK(!strict, ErrorCode::kInternal, name,
+                 ": no own CUDA kernel is loaded and FLASHVSR_STRICT is set");
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (said.insert(name).second) {
+    log(LogLevel::kInfo, name, ": no own CUDA kernel is loaded, running the ATen reference");
+  }
+}
+
+template <typename Result, typename... Args>
+Result call_op(const char* name, const at::Tensor& x, Args... args) {
+  const c10::OperatorHandle& op = find_op(name);
+  note_fallback(name, op, x);
+  return op.typed<Result(Args...)>().call(args...);
+}
+
+}  // namespace
+
+TORCH_LIBRARY(flashvsr, m) {
+  m.def("layer_norm_modulate(Tensor x, Tensor scale1, Tensor shift, float eps) -> Tensor");
+  m.def("layer_norm_affine(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
+  m.def("gated_residual(Tensor x, Tensor y, Tensor gate) -> Tensor");
+  m.def("norm_rope_window(Tensor qkv, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
+        "int h, int w, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor)");
+  m.def("rms_norm_rows(Tensor x, Tensor weight, float eps) -> Tensor");
+  m.def("block_mask(Tensor q, Tensor k, int heads, int rows, int columns, int local_range, int topk) "
+        "-> (Tensor, Tensor)");
+  m.def("block_sparse_attention(Tensor q, Tensor k, Tensor v, Tensor row_begin, Tensor column, int "
+        "heads) -> Tensor");
+}
+
+// Composite: made of ATen calls, so any device runs them and autograd sees through.
+TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
+  m.impl("layer_norm_modulate", reference::layer_norm_modulate);
+  m.impl("layer_norm_affine", reference::layer_norm_affine);
+  m.impl("gated_residual", reference::gated_residual);
+  m.impl("norm_rope_window", op_norm_rope_window);
+  m.impl("rms_norm_rows", reference::rms_norm_rows);
+  m.impl("block_mask", op_block_mask);
+  m.impl("block_sparse_attention", op_block_sparse_attention);
+}
+
+namespace ops {
+
+at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1,
+                               const at::Tensor& shift, double eps) {
+  if (wants_reference()) return reference::layer_norm_modulate(x, scale1, shift, eps);
+  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&, double>(
+      "layer_norm_modulate", x, x, scale1, shift, eps);
+}
+
+at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             double eps) {
+  if (wants_reference()) return reference::layer_norm_affine(x, weight, bias, eps);
+  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&, double>(
+      "layer_norm_affine", x, x, weight, bias, eps);
+}
+
+at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  if (wants_reference()) return reference::gated_residual(x, y, gate);
+  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&>(
+      "gated_residual", x, x, y, gate);
+}
+
+WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
+                             const at::Tensor& k_weight, double eps, int64_t heads,
+                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+  if (wants_reference()) {
+    return reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, grid, cos, sin);
+  }
+  const auto result =
+      call_op<NormRopeWindowResult, const at::Tensor&, const at::Tensor&, const at::Tensor&, double,
+              int64_t, int64_t, int64_t, int64_t, const at::Tensor&, const at::Tensor&>(
+          "norm_rope_window", qkv, qkv, q_weight, k_weight, eps, heads, grid.f, grid.h, grid.w, cos,
+          sin);
+  return {std::get<0>(result), std::get<1>(result), std::get<2>(result)};
+}
+
+at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (wants_reference()) return reference::rms_norm_rows(x, weight, eps);
+  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, double>("rms_norm_rows", x, x,
+                                                                          weight, eps);
+}
+
+BlockPairs block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads,
+                      const BlockGrid& grid, int64_t local_range, int64_t topk) {
+  if (wants_reference()) return reference::block_mask(q, k, heads, grid, local_range, topk);
+  const auto result = call_op<PairsResult, const at::Tensor&, const at::Tensor&, int64_t, int64_t,
+                              int64_t, int64_t, int64_t>("block_mask", q, q, k, heads, grid.rows,
+                                                         grid.columns, local_range, topk);
+  return {std::get<0>(result), std::get<1>(result)};
+}
+
+at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                  const BlockPairs& pairs, int64_t heads) {
+  if (wants_reference()) return reference::block_sparse_attention(q, k, v, pairs, heads);
+  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                 const at::Tensor&, const at::Tensor&, int64_t>(
+      "block_sparse_attention", q, q, k, v, pairs.row_begin, pairs.column, heads);
+}
+
+}  // namespace ops
+}  // namespace flashvsr

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/upscaler.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "model/cancel.h"
+
+namespace flashvsr {
+namespace {
+
+// Wall clock between marks, after the device has finished what was asked of it.
+class StageClock {
+ public:
+  StageClock(bool enabled, c10::Device device) : enabled_(enabled), device_(device) { restart(); }
+
+  void restart() {
+    if (enabled_) begin_ = now();
+  }
+  double lap() {
+    if (!enabled_) return 0;
+    const auto end = now();
+    const double ms = std::chrono::duration<double, std::milli>(end - begin_).count();
+    begin_ = end;
+    return ms;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point now() const {
+    if (device_.is_cuda()) c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
+    return std::chrono::steady_clock::now();
+  }
+
+  bool enabled_;
+  c10::Device device_;
+  std::chrono::steady_clock::time_point begin_;
+};
+
+}  // namespace
+
+Upscaler::Upscaler(const ModelConfig& config)
+    : config_(config),
+      dit_(config.dit),
+      lq_projector_(config.lq_projector),
+      tc_decoder_(config.tc_decoder),
+      vae_decoder_(config.vae) {}
+
+void Upscaler::visit_parameters(const ParameterVisitor& visit, bool with_vae) {
+  if (config_.has_transformer) {
+    dit_.visit_parameters("dit.", visit);
+    lq_projector_.visit_parameters("lq_proj_in.", visit);
+  }
+  tc_decoder_.visit_parameters("tc_decoder.", visit);
+  if (with_vae) vae_decoder_.visit_parameters("vae.", visit);
+}
+
+void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tensor& prompt,
+                       bool with_vae) {
+  device_ = device;
+  dtype_ = dtype;
+  visit_parameters(
+      [&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>&) {
+        FLASHVSR_CHECK(tensor.defined(), ErrorCode::kInternal, "upscaler: ", key, " was not loaded");
+        tensor = tensor.to(device, dtype);
+        tensor = tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor.contiguous();
+      },
+      with_vae);
+  if (config_.has_transformer) {
+    dit_.fold_constants(prompt.defined() ? prompt.to(device, dtype) : prompt);
+  }
+}
+
+at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
+                         const at::Tensor& given_noise, const std::atomic<bool>* cancel,
+                         StageTimes* times) const {
+  const int64_t inputs = inputs_of_run(state), outputs = outputs_of_run(state);
+  const int64_t height = lq.size(3) * config_.input_scale, width = lq.size(4) * config_.input_scale;
+  const int64_t multiple = config_.size_multiple();
+  FLASHVSR_CHECK(lq.dim() == 5 && lq.size(2) == inputs && height % multiple == 0 && width % multiple == 0,
+                 ErrorCode::kInternal, "upscaler: input is ", lq.sizes(), ", expected ", inputs,
+                 " frames whose enlarged sides are multiples of ", multiple);
+  const bool is_first = state.runs == 0;
+  const at::Tensor cond = lq.narrow(2, 0, outputs);
+  StageClock clock(times != nullptr, device_);
+  StageTimes lap;
+
+  at::Tensor x0;
+  if (config_.has_transformer) {
+    const at::Tensor clips = is_first ? lq : lq.narrow(2, 4, 8);
+    const at::Tensor tokens = lq_projector_.forward(clips, state.lq);
+    lap.projector_ms = clock.lap();
+
+    const int64_t f = is_first ? 6 : 2;
+    const int64_t channels = config_.dit.latent_channels;
+    at::Tensor noise;
+    if (config_.noise_scale == 0) {
+      noise = at::zeros({1, channels, f, height / 8, width / 8}, lq.options());
+    } else if (given_noise.defined()) {
+      noise = given_noise.to(lq.device(), lq.scalar_type());
+    } else {
+      noise = philox_noise(options.seed, channels, state.latent_frames, f, height / 8, width / 8,
+                           lq.device())
+                  .mul_(config_.noise_scale)
+                  .to(lq.scalar_type());
+    }
+    AttentionOptions attention;
+    const BlockGrid grid{height / 128, width / 128};
+    attention.topk = options.topk >= 0 ? options.topk
+                                       : block_topk(grid, options.sparse_ratio, config_.blocks_per_query);
+    attention.local_range = options.local_range;
+    attention.kv_chunks = options.kv_chunks;
+    x0 = noise - dit_.forward(noise, tokens, state.latent_frames, attention, state.kv, cancel);
+    state.latent_frames += f;
+    lap.transformer_ms = clock.lap();
+  }
+
+  at::Tensor frames;
+  if (options.decoder == DecoderKind::kVae) {
+    FLASHVSR_CHECK(vae_decoder_.is_loaded() && x0.defined(), ErrorCode::kInvalidArgument,
+                   "decoder=vae: this model has no VAE decoder");
+    frames = vae_decoder_.forward(x0, state.vae, cancel);
+  } else {
+    frames = tc_decoder_.forward(x0, cond, state.decoder, {}, cancel);
+  }
+  lap.decoder_ms = clock.lap();
+  ++state.runs;
+  if (times != nullptr) *times = lap;
+  return frames;
+}
+
+}  // namespace flashvsr
