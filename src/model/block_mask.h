@@ -5,7 +5,7 @@
 //   q, k    [Sq, 128, D], [Sk, 128, D]   window order; Sq = q_slots * L, Sk = kv_slots * L,
 //                                        oldest slot first; D = heads * head_dim
 //   result  CSR per head: row_begin [heads, Sq + 1] int32, offsets into `column`;
-//           column [nnz] int32, ascending within a row. A row may be empty.
+//           column [>= nnz] int32, ascending within a row. A row may be empty.
 //
 // Per head: s = round(round(mean q . mean k) / sqrt(head_dim)), -inf outside the local
 // window (query block (r, c) sees rows r-R/2 .. r-R/2+R-1 and the same columns of every
@@ -32,7 +32,7 @@ struct BlockGrid {
 
 struct BlockPairs {
   at::Tensor row_begin;  // [heads, Sq + 1] int32
-  at::Tensor column;     // [nnz] int32
+  at::Tensor column;     // [>= nnz] int32
 };
 
 // Intermediate results, for tests.

@@ -7,7 +7,6 @@
 #include "model/cancel.h"
 #include "model/layers.h"
 #include "model/rope3d.h"
-#include "model/window.h"
 
 namespace flashvsr {
 namespace {
@@ -30,15 +29,16 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, int64_t layer,
   const TokenGrid& grid = context.grid;
   const WindowedQkv now = ops::norm_rope_window(qkv(x), norm_q, norm_k, eps, heads, grid,
                                                 context.cos, context.sin);
-  const KvSlots& past = cache.block(layer);
-  const at::Tensor key = past.key.defined() ? at::cat({past.key, now.k}, 0) : now.k;
-  const at::Tensor value = past.value.defined() ? at::cat({past.value, now.v}, 0) : now.v;
-  const BlockPairs pairs = ops::block_mask(now.q, key, heads, grid.blocks(),
-                                           context.options.local_range, context.options.topk);
-  if (context.on_mask) context.on_mask(layer, pairs, key.size(0));
-  const at::Tensor attended = ops::block_sparse_attention(now.q, key, value, pairs, heads);
-  cache.update(layer, key, value, grid.blocks().windows(), context.options.kv_chunks);
-  return o(window_reverse(attended, grid.f, grid.h, grid.w));
+  const KvSlots& seen = cache.append(layer, now.k, now.v, now.k_mean, grid.blocks().windows());
+  const BlockPairs pairs =
+      ops::block_mask(now.q_mean, at::cat(seen.key_mean, 0), heads, grid.blocks(),
+                      context.options.local_range, context.options.topk);
+  const int64_t key_blocks = seen.slots() * grid.blocks().windows();
+  const BlockPairs& used = context.replace_mask ? context.replace_mask(layer, pairs, key_blocks) : pairs;
+  const at::Tensor attended =
+      ops::block_sparse_attention(now.q, seen.key, seen.value, used, heads, grid);
+  cache.evict(layer, context.options.kv_chunks);
+  return o(attended);
 }
 
 at::Tensor CrossAttention::forward(const at::Tensor& x, int64_t heads, double eps) const {
@@ -60,7 +60,7 @@ at::Tensor DitBlock::forward(at::Tensor x, int64_t layer, const AttentionContext
                                config.heads, config.eps);
   }
   const at::Tensor b = ops::layer_norm_modulate(x, scale1_mlp, shift_mlp, config.eps);
-  return ops::gated_residual(x, ffn2(at::gelu(ffn0(b), "tanh")), gate_mlp);
+  return ops::gated_residual(x, ffn2(ops::linear_gelu(b, ffn0.weight, ffn0.bias)), gate_mlp);
 }
 
 Dit::Dit(const DitConfig& config) : config_(config), blocks_(config.layers) {
@@ -174,7 +174,7 @@ AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
       rope3d_table(config_.head_dim(), position, grid.f, grid.h, grid.w);
   context.cos = context.cos.to(device);
   context.sin = context.sin.to(device);
-  context.on_mask = on_mask_;
+  context.replace_mask = replace_mask_;
   return context;
 }
 

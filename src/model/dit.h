@@ -41,12 +41,15 @@ struct AttentionOptions {
   int64_t kv_chunks = 3;
 };
 
+// For tests and benchmarks only: sees each layer's block mask and says which to use.
+using MaskHook =
+    std::function<const BlockPairs&(int64_t layer, const BlockPairs& pairs, int64_t key_blocks)>;
+
 struct AttentionContext {
   AttentionOptions options;
   TokenGrid grid;
   at::Tensor cos, sin;  // rope3d_table on the model's device
-  // For tests: called with the block mask of each layer.
-  std::function<void(int64_t layer, const BlockPairs& pairs, int64_t key_blocks)> on_mask;
+  MaskHook replace_mask;
 };
 
 struct SelfAttention {
@@ -105,9 +108,7 @@ class Dit {
   const at::Tensor& timestep_modulation() const { return t_mod_; }  // [1, 6, D]
   const at::Tensor& timestep_embedding() const { return embedding_; }
   const at::Tensor& prompt_context() const { return context_; }     // [1, n, D]
-  void set_mask_observer(std::function<void(int64_t, const BlockPairs&, int64_t)> observer) {
-    on_mask_ = std::move(observer);
-  }
+  void set_mask_hook(MaskHook hook) { replace_mask_ = std::move(hook); }
 
  private:
   DitConfig config_;
@@ -120,7 +121,7 @@ class Dit {
 
   at::Tensor embedding_, timestep_, t_mod_, context_;
   at::Tensor head_shift_, head_scale1_;
-  std::function<void(int64_t, const BlockPairs&, int64_t)> on_mask_;
+  MaskHook replace_mask_;
 };
 
 }  // namespace flashvsr

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Keys and values of past chunks, per transformer block, token-major:
+// Keys and values of past chunks, per transformer block, one entry per slot (2 latent
+// frames = L windows), oldest first:
 //
-//   key, value   [slots * L, 128, D]   model dtype, window order, oldest slot first,
-//                                      after norm and RoPE; undefined when empty
+//   key, value  [L, 128, D]  model dtype, window order, after norm and RoPE
+//   key_mean    [L, D]       means over the windows' tokens, for the block mask
 //
-// A slot is 2 latent frames. `append` adds the windows of the chunk just attended
-// and then drops the ONE oldest slot if more than `kv_chunks` are held, as the
-// reference does: with kv_chunks 3, attention sees 3, 4, 4, ... slots.
+// Slots are never copied: `append` keeps views of the chunk's own tensors. After the
+// attention of a chunk, `evict` drops the ONE oldest slot if more than `kv_chunks` are
+// held, as the reference does: with kv_chunks 3, attention sees 3, 4, 4, ... slots.
 //
 // Thread-safety: unsafe.
 // Source: model.md 4.4 items 4-6.
@@ -22,19 +23,19 @@
 namespace flashvsr {
 
 struct KvSlots {
-  at::Tensor key;
-  at::Tensor value;
+  std::vector<at::Tensor> key, value, key_mean;
+
+  int64_t slots() const { return static_cast<int64_t>(key.size()); }
 };
 
 class KvCache {
  public:
-  // Slots held for a block: [slots * L, 128, D], or undefined tensors.
+  // What attention of `layer` sees. Creates the layer's entry.
+  const KvSlots& append(int64_t layer, const at::Tensor& key, const at::Tensor& value,
+                        const at::Tensor& key_mean, int64_t windows_per_slot);
+  void evict(int64_t layer, int64_t kv_chunks);
+
   const KvSlots& block(int64_t layer) const;
-
-  // `key` and `value` are cached slots followed by the new ones (what attention saw).
-  void update(int64_t layer, const at::Tensor& key, const at::Tensor& value, int64_t windows_per_slot,
-              int64_t kv_chunks);
-
   bool empty() const { return blocks_.empty(); }
   int64_t bytes() const;
 

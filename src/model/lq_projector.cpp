@@ -4,18 +4,9 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
-#include "model/layers.h"
+#include "model/ops.h"
 
 namespace flashvsr {
-namespace {
-
-// Replicate padding by one on each side of the picture, and `front` copies of the first step.
-at::Tensor pad_replicate(const at::Tensor& x, int64_t front) {
-  return at::replication_pad3d(x, {1, 1, 1, 1, front, 0});
-}
-
-}  // namespace
-
 LqProjector::LqProjector(const LqProjectorConfig& config) : config_(config) {}
 
 void LqProjector::visit_parameters(const std::string& prefix, const ParameterVisitor& visit) {
@@ -40,18 +31,18 @@ at::Tensor LqProjector::project_clip(const at::Tensor& clip, LqCache& cache) con
 
   const at::Tensor tail = clip.narrow(2, 2, 2);
   const at::Tensor past1 = is_causal ? cache.conv1 : tail;
-  at::Tensor x = past1.defined() ? pad_replicate(at::cat({past1, clip}, 2), 0) : pad_replicate(clip, 2);
+  // Without a past the first step stands for it.
+  const at::Tensor front = past1.defined() ? past1 : clip.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1});
   if (is_causal) cache.conv1 = tail.clone();
-  x = at::conv3d(x, conv1_weight_, conv1_bias_, {2, 1, 1});
-  x = at::silu(channel_rms_norm(x, norm1_gamma_));
+  at::Tensor x = ops::projector_conv(at::cat({front, clip}, 2), conv1_weight_, conv1_bias_);
+  x = ops::channel_rms_norm_silu(x, norm1_gamma_);
 
   const at::Tensor past2 = is_causal ? cache.conv2 : x;
   const at::Tensor current = x;
   if (is_causal) cache.conv2 = current;
   if (is_first) return {};
-  x = pad_replicate(at::cat({past2, current}, 2), 0);
-  x = at::conv3d(x, conv2_weight_, conv2_bias_, {2, 1, 1});
-  x = at::silu(channel_rms_norm(x, norm2_gamma_));
+  x = ops::projector_conv(at::cat({past2, current}, 2), conv2_weight_, conv2_bias_);
+  x = ops::channel_rms_norm_silu(x, norm2_gamma_);
   return at::linear(x.flatten(2).transpose(1, 2), linear_weight_, linear_bias_);
 }
 

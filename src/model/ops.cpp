@@ -8,10 +8,11 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <limits>
+#include <optional>
 #include <mutex>
 #include <set>
 #include <string>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -42,18 +43,27 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
   const auto parts = qkv.chunk(3, 1);
   const at::Tensor q = rope3d(rms_norm(parts[0], q_weight, eps), heads, cos, sin);
   const at::Tensor k = rope3d(rms_norm(parts[1], k_weight, eps), heads, cos, sin);
-  return {window_partition(q, grid.f, grid.h, grid.w), window_partition(k, grid.f, grid.h, grid.w),
-          window_partition(parts[2].contiguous(), grid.f, grid.h, grid.w)};
+  WindowedQkv out;
+  out.q = window_partition(q, grid.f, grid.h, grid.w);
+  out.k = window_partition(k, grid.f, grid.h, grid.w);
+  out.v = window_partition(parts[2].contiguous(), grid.f, grid.h, grid.w);
+  out.q_mean = out.q.mean(1);
+  out.k_mean = out.k.mean(1);
+  return out;
+}
+
+at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return at::gelu(at::linear(x, weight, bias), "tanh");
 }
 
 at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return rms_norm(x, weight, eps);
 }
 
-BlockPairs block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads,
+BlockPairs block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
                       const BlockGrid& grid, int64_t local_range, int64_t topk) {
   return mask_to_pairs(
-      block_mask_from_means(q.mean(1), k.mean(1), heads, grid, local_range, topk));
+      block_mask_from_means(q_mean, k_mean, heads, grid, local_range, topk));
 }
 
 namespace {
@@ -70,8 +80,10 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 
 }  // namespace
 
-at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                  const BlockPairs& pairs, int64_t heads) {
+at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k_slots,
+                                  at::TensorList v_slots, const BlockPairs& pairs, int64_t heads,
+                                  const TokenGrid& grid) {
+  const at::Tensor k = at::cat(k_slots, 0), v = at::cat(v_slots, 0);
   const int64_t q_blocks = q.size(0), dim = q.size(2), head_dim = dim / heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor begin = pairs.row_begin.cpu();
@@ -101,37 +113,72 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k, cons
   } else {
     for (int64_t i = 0; i < heads * q_blocks; ++i) one(i / q_blocks, i % q_blocks);
   }
-  return out;
+  return window_reverse(out, grid.f, grid.h, grid.w);
+}
+
+at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return at::conv3d(at::replication_pad3d(x, {1, 1, 1, 1, 0, 0}), weight, bias, {2, 1, 1});
+}
+
+at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
+  return at::silu(channel_rms_norm(x, gamma));
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
+                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
+  at::Tensor in = past.defined() ? at::cat({x, past}, 1) : x;
+  if (up > 1) in = at::upsample_nearest2d(in, {in.size(2) * up, in.size(3) * up});
+  at::Tensor y = at::conv2d(in, weight, bias, 1, {1, 1});
+  if (add.defined()) y = y + add;
+  return relu ? at::relu(y) : y;
+}
+
+at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
+  const at::Tensor y = at::conv2d(x, weight);
+  if (grow == 1) return y;
+  return y.reshape({y.size(0) * grow, y.size(1) / grow, y.size(2), y.size(3)})
+      .contiguous(x.suggest_memory_format());
 }
 
 }  // namespace reference
 
 // --- dispatch -------------------------------------------------------------------------------
-// Operator schemas know tensors, integers and floats only; structs are unpacked here.
+// Operator schemas know tensors, integers and floats only; structs are unpacked here. An
+// undefined tensor is an absent `Tensor?`.
 
 namespace {
 
-using NormRopeWindowResult = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using Maybe = std::optional<at::Tensor>;
+using NormRopeWindowResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using PairsResult = std::tuple<at::Tensor, at::Tensor>;
+
+Maybe maybe(const at::Tensor& x) { return x.defined() ? Maybe(x) : Maybe(); }
 
 NormRopeWindowResult op_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                                          const at::Tensor& k_weight, double eps, int64_t heads,
                                          int64_t f, int64_t h, int64_t w, const at::Tensor& cos,
                                          const at::Tensor& sin) {
   WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
-  return {r.q, r.k, r.v};
+  return {r.q, r.k, r.v, r.q_mean, r.k_mean};
 }
 
-PairsResult op_block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads, int64_t rows,
-                          int64_t columns, int64_t local_range, int64_t topk) {
-  BlockPairs r = reference::block_mask(q, k, heads, {rows, columns}, local_range, topk);
+PairsResult op_block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
+                          int64_t rows, int64_t columns, int64_t local_range, int64_t topk) {
+  BlockPairs r = reference::block_mask(q_mean, k_mean, heads, {rows, columns}, local_range, topk);
   return {r.row_begin, r.column};
 }
 
-at::Tensor op_block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+at::Tensor op_block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,
                                      const at::Tensor& row_begin, const at::Tensor& column,
-                                     int64_t heads) {
-  return reference::block_sparse_attention(q, k, v, {row_begin, column}, heads);
+                                     int64_t heads, int64_t f, int64_t h, int64_t w) {
+  return reference::block_sparse_attention(q, k, v, {row_begin, column}, heads, {f, h, w});
+}
+
+at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
+                      const Maybe& bias, const Maybe& add, bool relu, int64_t up) {
+  const at::Tensor none;
+  return reference::conv3x3(x, past.value_or(none), weight, bias.value_or(none), add.value_or(none),
+                            relu, up);
 }
 
 bool environment_is_set(const char* name) {
@@ -143,18 +190,6 @@ bool environment_is_set(const char* name) {
 bool wants_reference() {
   static const bool wanted = environment_is_set("FLASHVSR_REFERENCE");
   return wanted;
-}
-
-const c10::OperatorHandle& find_op(const char* name) {
-  static std::mutex mutex;
-  static std::map<std::string, c10::OperatorHandle> handles;
-  const std::lock_guard<std::mutex> lock(mutex);
-  auto it = handles.find(name);
-  if (it == handles.end()) {
-    it = handles.emplace(name, c10::Dispatcher::singleton().findSchemaOrThrow(
-                                   (std::string("flashvsr::") + name).c_str(), "")).first;
-  }
-  return it->second;
 }
 
 // Says once, or refuses under FLASHVSR_STRICT, that a CUDA tensor meets the reference.
@@ -171,11 +206,8 @@ void note_fallback(const char* name, const c10::OperatorHandle& op, const at::Te
   }
 }
 
-template <typename Result, typename... Args>
-Result call_op(const char* name, const at::Tensor& x, Args... args) {
-  const c10::OperatorHandle& op = find_op(name);
-  note_fallback(name, op, x);
-  return op.typed<Result(Args...)>().call(args...);
+c10::OperatorHandle find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow((std::string("flashvsr::") + name).c_str(), "");
 }
 
 }  // namespace
@@ -184,13 +216,19 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("layer_norm_modulate(Tensor x, Tensor scale1, Tensor shift, float eps) -> Tensor");
   m.def("layer_norm_affine(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
   m.def("gated_residual(Tensor x, Tensor y, Tensor gate) -> Tensor");
+  m.def("linear_gelu(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("norm_rope_window(Tensor qkv, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
-        "int h, int w, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor)");
+        "int h, int w, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("rms_norm_rows(Tensor x, Tensor weight, float eps) -> Tensor");
-  m.def("block_mask(Tensor q, Tensor k, int heads, int rows, int columns, int local_range, int topk) "
-        "-> (Tensor, Tensor)");
-  m.def("block_sparse_attention(Tensor q, Tensor k, Tensor v, Tensor row_begin, Tensor column, int "
-        "heads) -> Tensor");
+  m.def("block_mask(Tensor q_mean, Tensor k_mean, int heads, int rows, int columns, int local_range, "
+        "int topk) -> (Tensor, Tensor)");
+  m.def("block_sparse_attention(Tensor q, Tensor[] k, Tensor[] v, Tensor row_begin, Tensor column, "
+        "int heads, int f, int h, int w) -> Tensor");
+  m.def("projector_conv(Tensor x, Tensor weight, Tensor bias) -> Tensor");
+  m.def("channel_rms_norm_silu(Tensor x, Tensor gamma) -> Tensor");
+  m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
+        "-> Tensor");
+  m.def("time_grow(Tensor x, Tensor weight, int grow) -> Tensor");
 }
 
 // Composite: made of ATen calls, so any device runs them and autograd sees through.
@@ -198,32 +236,50 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("layer_norm_modulate", reference::layer_norm_modulate);
   m.impl("layer_norm_affine", reference::layer_norm_affine);
   m.impl("gated_residual", reference::gated_residual);
+  m.impl("linear_gelu", reference::linear_gelu);
   m.impl("norm_rope_window", op_norm_rope_window);
   m.impl("rms_norm_rows", reference::rms_norm_rows);
   m.impl("block_mask", op_block_mask);
   m.impl("block_sparse_attention", op_block_sparse_attention);
+  m.impl("projector_conv", reference::projector_conv);
+  m.impl("channel_rms_norm_silu", reference::channel_rms_norm_silu);
+  m.impl("conv3x3", op_conv3x3);
+  m.impl("time_grow", reference::time_grow);
 }
 
 namespace ops {
 
+// `signature` is the operator's C++ type, looked up once; `x` decides whether a fallback is noted.
+#define FLASHVSR_CALL(name, signature, x, ...)                               \
+  static const c10::OperatorHandle handle = find_op(#name);                  \
+  static const auto call = handle.typed<signature>();                        \
+  note_fallback(#name, handle, x);                                           \
+  return call.call(__VA_ARGS__)
+
 at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1,
                                const at::Tensor& shift, double eps) {
   if (wants_reference()) return reference::layer_norm_modulate(x, scale1, shift, eps);
-  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&, double>(
-      "layer_norm_modulate", x, x, scale1, shift, eps);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, double);
+  FLASHVSR_CALL(layer_norm_modulate, Signature, x, x, scale1, shift, eps);
 }
 
 at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              double eps) {
   if (wants_reference()) return reference::layer_norm_affine(x, weight, bias, eps);
-  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&, double>(
-      "layer_norm_affine", x, x, weight, bias, eps);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, double);
+  FLASHVSR_CALL(layer_norm_affine, Signature, x, x, weight, bias, eps);
 }
 
 at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
   if (wants_reference()) return reference::gated_residual(x, y, gate);
-  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&>(
-      "gated_residual", x, x, y, gate);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(gated_residual, Signature, x, x, y, gate);
+}
+
+at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (wants_reference()) return reference::linear_gelu(x, weight, bias);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(linear_gelu, Signature, x, x, weight, bias);
 }
 
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
@@ -232,36 +288,72 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
   if (wants_reference()) {
     return reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, grid, cos, sin);
   }
-  const auto result =
-      call_op<NormRopeWindowResult, const at::Tensor&, const at::Tensor&, const at::Tensor&, double,
-              int64_t, int64_t, int64_t, int64_t, const at::Tensor&, const at::Tensor&>(
-          "norm_rope_window", qkv, qkv, q_weight, k_weight, eps, heads, grid.f, grid.h, grid.w, cos,
-          sin);
-  return {std::get<0>(result), std::get<1>(result), std::get<2>(result)};
+  const auto call = [&]() -> NormRopeWindowResult {
+    using Signature = NormRopeWindowResult(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                           double, int64_t, int64_t, int64_t, int64_t,
+                                           const at::Tensor&, const at::Tensor&);
+    FLASHVSR_CALL(norm_rope_window, Signature, qkv, qkv, q_weight, k_weight, eps, heads, grid.f,
+                  grid.h, grid.w, cos, sin);
+  };
+  auto [q, k, v, q_mean, k_mean] = call();
+  return {q, k, v, q_mean, k_mean};
 }
 
 at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (wants_reference()) return reference::rms_norm_rows(x, weight, eps);
-  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, double>("rms_norm_rows", x, x,
-                                                                          weight, eps);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, double);
+  FLASHVSR_CALL(rms_norm_rows, Signature, x, x, weight, eps);
 }
 
-BlockPairs block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads,
+BlockPairs block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
                       const BlockGrid& grid, int64_t local_range, int64_t topk) {
-  if (wants_reference()) return reference::block_mask(q, k, heads, grid, local_range, topk);
-  const auto result = call_op<PairsResult, const at::Tensor&, const at::Tensor&, int64_t, int64_t,
-                              int64_t, int64_t, int64_t>("block_mask", q, q, k, heads, grid.rows,
-                                                         grid.columns, local_range, topk);
-  return {std::get<0>(result), std::get<1>(result)};
+  if (wants_reference()) return reference::block_mask(q_mean, k_mean, heads, grid, local_range, topk);
+  const auto call = [&]() -> PairsResult {
+    using Signature = PairsResult(const at::Tensor&, const at::Tensor&, int64_t, int64_t, int64_t,
+                                  int64_t, int64_t);
+    FLASHVSR_CALL(block_mask, Signature, q_mean, q_mean, k_mean, heads, grid.rows, grid.columns,
+                  local_range, topk);
+  };
+  auto [row_begin, column] = call();
+  return {row_begin, column};
 }
 
-at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                  const BlockPairs& pairs, int64_t heads) {
-  if (wants_reference()) return reference::block_sparse_attention(q, k, v, pairs, heads);
-  return call_op<at::Tensor, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                 const at::Tensor&, const at::Tensor&, int64_t>(
-      "block_sparse_attention", q, q, k, v, pairs.row_begin, pairs.column, heads);
+at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,
+                                  const BlockPairs& pairs, int64_t heads, const TokenGrid& grid) {
+  if (wants_reference()) return reference::block_sparse_attention(q, k, v, pairs, heads, grid);
+  using Signature = at::Tensor(const at::Tensor&, at::TensorList, at::TensorList, const at::Tensor&,
+                               const at::Tensor&, int64_t, int64_t, int64_t, int64_t);
+  FLASHVSR_CALL(block_sparse_attention, Signature, q, q, k, v, pairs.row_begin, pairs.column, heads,
+                grid.f, grid.h, grid.w);
 }
+
+at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (wants_reference()) return reference::projector_conv(x, weight, bias);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(projector_conv, Signature, x, x, weight, bias);
+}
+
+at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
+  if (wants_reference()) return reference::channel_rms_norm_silu(x, gamma);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(channel_rms_norm_silu, Signature, x, x, gamma);
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
+                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
+  if (wants_reference()) return reference::conv3x3(x, past, weight, bias, add, relu, up);
+  using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const Maybe&,
+                               const Maybe&, bool, int64_t);
+  FLASHVSR_CALL(conv3x3, Signature, x, x, maybe(past), weight, maybe(bias), maybe(add), relu, up);
+}
+
+at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
+  if (wants_reference()) return reference::time_grow(x, weight, grow);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t);
+  FLASHVSR_CALL(time_grow, Signature, x, x, weight, grow);
+}
+
+#undef FLASHVSR_CALL
 
 }  // namespace ops
 }  // namespace flashvsr

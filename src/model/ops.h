@@ -17,7 +17,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <tuple>
 
 #include "model/block_mask.h"
 
@@ -31,10 +30,12 @@ struct TokenGrid {
 };
 
 struct WindowedQkv {
-  at::Tensor q, k, v;  // [M, 128, D] each, contiguous
+  at::Tensor q, k, v;         // [M, 128, D] each, contiguous
+  at::Tensor q_mean, k_mean;  // [M, D]: means over the 128 tokens, fp32 sums, rounded to the dtype
 };
 
 #define FLASHVSR_MODEL_OPS                                                                        \
+  /* --- transformer -------------------------------------------------------------------------*/ \
   /* y = round(round(LN(x) * scale1) + shift), LN without affine, fp32 statistics.             */ \
   /*   x [S, D]   scale1 [D] = 1 + scale   shift [D]                                            */ \
   at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1,                   \
@@ -44,7 +45,9 @@ struct WindowedQkv {
                                const at::Tensor& bias, double eps);                               \
   /* x + round(gate * y).   x, y [S, D]   gate [D]                                               */ \
   at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate);    \
-  /* RMS norm of q and k over D, RoPE on both, window order of all three.                       */ \
+  /* GELU (tanh form) of x W^T + b.   x [S, I]   weight [O, I]   bias [O]                         */ \
+  at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);  \
+  /* RMS norm of q and k over D, RoPE on both, window order and window means.                   */ \
   /*   qkv [S, 3D] (q, k, v side by side)   weights [D]   cos, sin [S, head_dim/2] double        */ \
   WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,                 \
                                const at::Tensor& k_weight, double eps, int64_t heads,             \
@@ -52,14 +55,33 @@ struct WindowedQkv {
                                const at::Tensor& sin);                                            \
   /* RMS norm over D (cross-attention's query).                                                 */ \
   at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);            \
-  /* model/block_mask.h on the means of q [Sq,128,D] and k [Sk,128,D].                           */ \
-  BlockPairs block_mask(const at::Tensor& q, const at::Tensor& k, int64_t heads,                  \
+  /* model/block_mask.h.   q_mean [Sq, D]   k_mean [Sk, D]. `column` may be longer than the      */ \
+  /* last row's end; what lies behind is undefined.                                             */ \
+  BlockPairs block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,        \
                         const BlockGrid& grid, int64_t local_range, int64_t topk);                \
   /* softmax(q k^T / sqrt(head_dim)) v over the listed blocks; rows without blocks give 0.      */ \
-  /*   q [Sq,128,D]   k, v [Sk,128,D]   result [Sq,128,D]; fp32 accumulation, probabilities      */ \
-  /*   rounded to the dtype before the product with v                                            */ \
-  at::Tensor block_sparse_attention(const at::Tensor& q, const at::Tensor& k,                     \
-                                    const at::Tensor& v, const BlockPairs& pairs, int64_t heads);
+  /*   q [Sq,128,D]   k, v: one [L,128,D] per visible slot, oldest first   result [S, D] in      */ \
+  /*   RASTER order of `grid`; fp32 accumulation, probabilities rounded to the dtype before the  */ \
+  /*   product with v                                                                           */ \
+  at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,      \
+                                    const BlockPairs& pairs, int64_t heads,                       \
+                                    const TokenGrid& grid);                                       \
+  /* --- projector ---------------------------------------------------------------------------*/ \
+  /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time.   */ \
+  /*   x [1, C, T, h, w]   weight [O, C, 4, 3, 3]   result [1, O, (T-2)/2, h, w]                  */ \
+  at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias); \
+  /* SiLU of model/layers.h channel_rms_norm.   x [1, C, T, h, w]   gamma [C, 1, 1, 1]            */ \
+  at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma);                 \
+  /* --- TC decoder --------------------------------------------------------------------------*/ \
+  /* Conv2d 3x3, zero padding 1, on `up` times nearest-enlarged x (up 1 or 2), or on the         */ \
+  /* channel concatenation [x, past]; then + bias, + add, ReLU, each where given.               */ \
+  /*   x [T, C, H, W] channels_last   past like x or undefined   weight [O, C or 2C, 3, 3]       */ \
+  /*   bias [O] or undefined   add like the result or undefined   result [T, O, H*up, W*up]      */ \
+  at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,       \
+                     const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up);       \
+  /* TGrow: 1x1 convolution without bias; sub-step s takes the channels [C's, C'(s+1)).         */ \
+  /*   x [T, C, H, W] channels_last   weight [g*C', C, 1, 1]   result [T*g, C', H, W]             */ \
+  at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow);
 
 namespace ops {
 FLASHVSR_MODEL_OPS

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "model/cancel.h"
+#include "model/ops.h"
 
 namespace flashvsr {
 namespace {
@@ -15,27 +16,10 @@ void visit_conv(const std::string& key, Conv2d& conv, int64_t out, int64_t in, i
   if (bias) visit(key + ".bias", conv.bias, {out});
 }
 
-at::Tensor upsample_nearest(const at::Tensor& x, int64_t factor) {
-  if (factor == 1) return x;
-  return at::upsample_nearest2d(x, {x.size(2) * factor, x.size(3) * factor});
-}
-
-// The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
-// [B*T, C, H, W] -> [B*T*g, C', H*u, W*u]; sub-step s takes channels [C's, C'(s+1)).
-at::Tensor grow_and_upsample(const Conv2d& conv, const at::Tensor& x, int64_t grow, int64_t up) {
-  at::Tensor y = conv(x);
-  if (grow > 1) {
-    y = y.reshape({y.size(0) * grow, y.size(1) / grow, y.size(2), y.size(3)});
-    y = y.contiguous(x.suggest_memory_format());
-  }
-  return upsample_nearest(y, up);
-}
-
 }  // namespace
 
-at::Tensor Conv2d::operator()(const at::Tensor& x) const {
-  const int64_t padding = weight.size(2) / 2;
-  return at::conv2d(x, weight, bias, 1, {padding, padding});
+at::Tensor Conv2d::operator()(const at::Tensor& x, bool relu, int64_t up) const {
+  return ops::conv3x3(x, {}, weight, bias, {}, relu, up);
 }
 
 at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const {
@@ -53,9 +37,8 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
     past = at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1);
     memory = by_time.select(1, steps - 1).clone();
   }
-  at::Tensor y = at::relu(conv0(at::cat({x, past}, 1)));
-  y = at::relu(conv2(y));
-  return at::relu(conv4(y) + x);
+  const at::Tensor y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
+  return ops::conv3x3(conv2(y, /*relu=*/true), {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
 }
 
 TcDecoder::TcDecoder(const TcDecoderConfig& config) : config_(config) {
@@ -154,25 +137,24 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
     memory.steps.assign(blocks, at::Tensor());
   }
   size_t block_index = 0;
-  x = at::relu(conv_in_(x));
-  if (config_.deepen) x = at::relu(deepen_in_(x));
+  x = conv_in_(x, /*relu=*/true);
+  if (config_.deepen) x = deepen_in_(x, /*relu=*/true);
   for (int stage = 0; stage < 3; ++stage) {
     throw_if_cancelled(cancel);
     if (stage == 2 && config_.skip) {
-      x = x + skip_(frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast));
+      const at::Tensor flat = frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
+      x = ops::conv3x3(flat, {}, skip_.weight, skip_.bias, x, /*relu=*/false, 1);
     }
     for (const MemBlock& block : mem_[stage]) {
       x = block.forward(x, batch, memory.steps[block_index++]);
     }
     if (stage == 2 && config_.channels[3] == 0) break;
-    x = grow_and_upsample(grow_[stage], x, config_.grow[stage], config_.up[stage]);
-    x = transition_[stage](x);
+    // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
+    x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);
+    x = transition_[stage](x, /*relu=*/stage == 2, config_.up[stage]);
   }
   throw_if_cancelled(cancel);
-  if (config_.channels[3] > 0) {
-    x = at::relu(x);
-    if (config_.deepen) x = at::relu(deepen_out_(x));
-  }
+  if (config_.channels[3] > 0 && config_.deepen) x = deepen_out_(x, /*relu=*/true);
   x = conv_out_(x);
   if (config_.final_shuffle > 1) x = at::pixel_shuffle(x, config_.final_shuffle);
 

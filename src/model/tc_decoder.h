@@ -34,7 +34,8 @@ namespace flashvsr {
 struct Conv2d {
   at::Tensor weight;  // [out, in, k, k]
   at::Tensor bias;    // [out] or undefined
-  at::Tensor operator()(const at::Tensor& x) const;  // zero padding k/2
+  // 3x3, zero padding, on x enlarged `up` times (nearest).
+  at::Tensor operator()(const at::Tensor& x, bool relu = false, int64_t up = 1) const;
 };
 
 struct MemBlock {

@@ -82,25 +82,27 @@ void run_attention(const ParityRun& run) {
     };
     const at::Tensor q = load("_q_i8", "q_scale"), k_new = load("_k_i8", "k_scale"),
                      v_new = load("_v_i8", "v_scale");
-    const KvSlots& past = cache.block(0);
-    const at::Tensor k = past.key.defined() ? at::cat({past.key, k_new}, 0) : k_new;
-    const at::Tensor v = past.value.defined() ? at::cat({past.value, v_new}, 0) : v_new;
-    EXPECT_EQ(k.size(0) / grid.windows(), f.number("config.kv_slots_visible." + std::to_string(chunk)));
+    const at::Tensor q_mean = q.mean(1);
+    const KvSlots& seen = cache.append(0, k_new, v_new, k_new.mean(1), grid.windows());
+    const at::Tensor k_mean = at::cat(seen.key_mean, 0);
+    EXPECT_EQ(seen.slots(), f.number("config.kv_slots_visible." + std::to_string(chunk)));
 
     BlockMaskTrace trace;
-    const at::Tensor mask = block_mask_from_means(q.mean(1), k.mean(1), heads, grid,
+    const at::Tensor mask = block_mask_from_means(q_mean, k_mean, heads, grid,
                                                   integer("local_range"), integer("topk"), &trace);
     run.near(name + " scores", trace.scores, f[name + "_scores"], {1e-5});
     run.near(name + " probabilities", trace.prob, f[name + "_prob"], {1e-5});
     run.near(name + " threshold", trace.threshold, f[name + "_tau"], {1e-5});
     run.equal(name + " mask", mask, f[name + "_mask"]);
-    const BlockPairs pairs = ops::block_mask(q, k, heads, grid, integer("local_range"), integer("topk"));
-    run.equal(name + " mask as pairs", pairs_to_mask(pairs, k.size(0)), f[name + "_mask"]);
+    const BlockPairs pairs = ops::block_mask(q_mean, k_mean, heads, grid, integer("local_range"), integer("topk"));
+    run.equal(name + " mask as pairs", pairs_to_mask(pairs, k_mean.size(0)), f[name + "_mask"]);
 
-    const at::Tensor out = ops::block_sparse_attention(q, k, v, pairs, heads).flatten(0, 1);
+    const TokenGrid tokens{q.size(0) / grid.windows() * 2, grid.rows * 8, grid.columns * 8};
+    const at::Tensor out = window_partition(
+        ops::block_sparse_attention(q, seen.key, seen.value, pairs, heads, tokens), tokens.f, tokens.h, tokens.w).flatten(0, 1);
     run.near(name + " output", rows_of(out, f[name + "_out_rows"]), f[name + "_out_at_rows"], {2e-4});
     run.near(name + " output sums", out.sum(1), f[name + "_out_token_sums"], {2e-3});
-    cache.update(0, k, v, grid.windows(), static_cast<int64_t>(config("kv_ratio")));
+    cache.evict(0, static_cast<int64_t>(config("kv_ratio")));
   }
 }
 
@@ -205,7 +207,11 @@ void run_block(const ParityRun& run) {
     AttentionContext context = model->dit().make_context(grid, position, options);
     BlockPairs pairs;
     int64_t key_blocks = 0;
-    context.on_mask = [&](int64_t, const BlockPairs& p, int64_t keys) { pairs = p; key_blocks = keys; };
+    context.replace_mask = [&](int64_t, const BlockPairs& p, int64_t keys) -> const BlockPairs& {
+      pairs = p;
+      key_blocks = keys;
+      return p;
+    };
 
     // The block in one call, and its parts as the fixture records them.
     KvCache whole_cache = cache;
@@ -225,8 +231,8 @@ void run_block(const ParityRun& run) {
     const at::Tensor self = block.self_attn.forward(a, layer, context, config.heads, config.eps, cache);
     part("self_attn_out", self);
     run.equal(name + " mask", pairs_to_mask(pairs, key_blocks), f[name + "_mask"]);
-    run.near(name + " K cache", every(cache.block(layer).key.flatten(0, 1), 29), f[name + "_cache_k_rows29"], {5e-4});
-    run.near(name + " V cache", every(cache.block(layer).value.flatten(0, 1), 29), f[name + "_cache_v_rows29"], {5e-4});
+    run.near(name + " K cache", every(at::cat(cache.block(layer).key, 0).flatten(0, 1), 29), f[name + "_cache_k_rows29"], {5e-4});
+    run.near(name + " V cache", every(at::cat(cache.block(layer).value, 0).flatten(0, 1), 29), f[name + "_cache_v_rows29"], {5e-4});
     x = ops::gated_residual(x, self, block.folded[2]);
     const at::Tensor c = ops::layer_norm_affine(x, block.norm3_weight, block.norm3_bias, config.eps);
     part("cross_attn_in", c);
@@ -234,7 +240,7 @@ void run_block(const ParityRun& run) {
     part("cross_attn_out", crossed);
     x = x + crossed;
     const at::Tensor b = ops::layer_norm_modulate(x, block.folded[4], block.folded[3], config.eps);
-    part("ffn_out", block.ffn2(at::gelu(block.ffn0(b), "tanh")));
+    part("ffn_out", block.ffn2(ops::linear_gelu(b, block.ffn0.weight, block.ffn0.bias)));
     position += grid.f;
   }
 }
@@ -255,15 +261,16 @@ void run_x0(const ParityRun& run) {
     const at::Tensor expected = f["x0_f32_" + name];
     const int64_t frames = expected.size(2);
     const at::Tensor chunk_noise = noise.narrow(2, begin, frames);
-    model->dit().set_mask_observer([&](int64_t layer, const BlockPairs& pairs, int64_t key_blocks) {
+    model->dit().set_mask_hook([&](int64_t layer, const BlockPairs& pairs, int64_t key_blocks) -> const BlockPairs& {
       const std::string mask = "mask_" + name + "_block" + std::to_string(layer);
       // The masks of a bf16 run may differ (the choice of blocks is discrete).
       if (!run.is_bf16() && f.has(mask)) run.equal(name + " mask of block " + std::to_string(layer), pairs_to_mask(pairs, key_blocks), f[mask]);
+      return pairs;
     });
     const at::Tensor x0 =
         chunk_noise - model->dit().forward(chunk_noise, run.on(f["lq_tokens_i8_" + name].to(at::kFloat) / 16),
                                            begin, options, cache);
-    model->dit().set_mask_observer({});
+    model->dit().set_mask_hook({});
     if (run.is_bf16()) {
       run.near("x0 " + name + " against fp32", x0, expected, {1e9, 0.02});
     } else {
