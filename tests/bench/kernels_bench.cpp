@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Times the kernels at the shapes of the steady chunk, 768x1408, and prints one JSON line per case. Each case
+// runs `repeats` times between two events after one warm-up (burst); inputs are random, never zeros.
+//
+//   kernels_bench [filter]
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "kernels/conv_nhwc.h"
+#include "tests/kernels/device.h"
+
+namespace flashvsr {
+namespace {
+
+using device::Buffer;
+using device::check;
+
+std::string filter;
+
+double time_ms(const std::function<void()>& run, int repeats) {
+  cudaEvent_t begin, end;
+  cudaEventCreate(&begin);
+  cudaEventCreate(&end);
+  run();
+  check(cudaDeviceSynchronize(), "warm-up");
+  std::vector<float> times;
+  for (int i = 0; i < 5; ++i) {
+    cudaEventRecord(begin);
+    for (int j = 0; j < repeats; ++j) run();
+    cudaEventRecord(end);
+    check(cudaEventSynchronize(end), "event");
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    times.push_back(ms / repeats);
+  }
+  std::sort(times.begin(), times.end());
+  return times[2];
+}
+
+void report(const char* kernel, const std::string& name, double ms, double flop, double bytes) {
+  std::printf("{\"kernel\": \"%s\", \"case\": \"%s\", \"us\": %.1f, \"tflops\": %.1f, \"gbps\": %.0f}\n", kernel,
+              name.c_str(), ms * 1e3, flop / ms * 1e-9, bytes / ms * 1e-6);
+  std::fflush(stdout);
+}
+
+struct ConvShape {
+  const char* name;
+  int count;  // launches a chunk
+  int in_channels, out_channels, frames, height, width, kernel_t, stride_t, kernel_xy, pad, upsample, grow;
+  bool folded, residual;
+};
+
+void bench_conv(ConvKernel kernel, const char* kernel_name, const std::vector<ConvShape>& shapes, const char* sum) {
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
+  double total = 0, total_flop = 0;
+  for (const ConvShape& s : shapes) {
+    ConvNhwcParams p;
+    const int border = s.kernel_xy == 3 && s.pad == 0 ? 2 : 0;
+    p.in_channels = s.in_channels;
+    p.out_channels = s.out_channels;
+    p.out_frames = s.frames;
+    p.in_frames = (s.frames - 1) * s.stride_t + s.kernel_t;
+    p.in_height = s.height + border;
+    p.in_width = s.width + border;
+    p.kernel_t = s.kernel_t;
+    p.stride_t = s.stride_t;
+    p.kernel_xy = s.kernel_xy;
+    p.pad = s.pad;
+    p.upsample = s.upsample;
+    p.grow = s.grow;
+    p.folded = s.folded;
+    p.relu = true;
+    p.kernel = kernel;
+    p.in_stride_x = s.in_channels;
+    p.in_stride_y = p.in_stride_x * p.in_width;
+    p.in_stride_t = p.in_stride_y * p.in_height;
+    p.out_stride_x = s.out_channels / s.grow;
+    p.out_stride_y = p.out_stride_x * s.width * s.upsample;
+    p.out_stride_t = p.out_stride_y * s.height * s.upsample;
+    PackConvWeightsParams pack;
+    pack.in_channels = s.in_channels;
+    pack.out_channels = s.out_channels;
+    pack.kernel_t = s.kernel_t;
+    pack.kernel_xy = s.kernel_xy;
+    pack.folded = s.folded;
+    Buffer<uint16_t> input(p.in_stride_t * p.in_frames), weights(conv_weight_elements(pack)),
+        output(p.out_stride_t * s.frames * s.grow), residual(s.residual ? output.size() : 8);
+    input.fill(noise);
+    weights.fill(noise);
+    residual.fill(noise);
+    Buffer<float> bias(device::random_float(s.out_channels, 3));
+    p.input = input.get();
+    p.weights = weights.get();
+    p.bias = bias.get();
+    p.residual = s.residual ? residual.get() : nullptr;
+    p.output = output.get();
+    const double flop = 2.0 * s.out_channels * s.frames * s.height * s.width * s.upsample * s.upsample * s.kernel_t *
+                        s.in_channels * (s.folded ? 4 : s.kernel_xy * s.kernel_xy);
+    const double bytes = 2.0 * (input.size() + weights.size() + output.size() * (s.residual ? 2 : 1));
+    const double ms = time_ms([&] { check(launch_conv_nhwc(p, nullptr), "conv"); }, 3);
+    report(kernel_name, s.name, ms, flop, bytes);
+    total += ms * s.count;
+    total_flop += flop * s.count;
+    if (kernel == ConvKernel::kSm90) {
+      // The other kernel is an independent witness at full size: the first and the last stretch of output.
+      const size_t part = std::min<size_t>(output.size(), 8 << 20);
+      const std::vector<uint16_t> first = output.download(0, part), last = output.download(output.size() - part, part);
+      output.poison();
+      p.kernel = ConvKernel::kSm80;
+      check(launch_conv_nhwc(p, nullptr), "conv");
+      const double a = device::compare(first, output.download(0, part)).relative,
+                   b = device::compare(last, output.download(output.size() - part, part)).relative;
+      if (!(a <= 1e-3 && b <= 1e-3)) std::printf("{\"mismatch\": \"%s\", \"relative\": [%g, %g]}\n", s.name, a, b);
+    }
+  }
+  report(kernel_name, sum, total, total_flop, 0);
+}
+
+int bench() {
+  // Decoder: two latents. Frames of the second and third stage by the growth before them.
+  const std::vector<ConvShape> decoder = {
+      {"tc in 784->512", 1, 784, 512, 2, 96, 176, 1, 1, 3, 1, 1, 1, false, false},
+      {"tc 512->512", 1, 512, 512, 2, 96, 176, 1, 1, 3, 1, 1, 1, false, false},
+      {"tc mem0 512", 3, 512, 512, 2, 96, 176, 2, 1, 3, 1, 1, 1, false, false},
+      {"tc mem2 512", 3, 512, 512, 2, 96, 176, 1, 1, 3, 1, 1, 1, false, false},
+      {"tc mem4 512 residual", 3, 512, 512, 2, 96, 176, 1, 1, 3, 1, 1, 1, false, true},
+      {"tc grow 512->512", 1, 512, 512, 2, 96, 176, 1, 1, 1, 0, 1, 1, false, false},
+      {"tc up 512->256 folded", 1, 512, 256, 2, 96, 176, 1, 1, 3, 1, 2, 1, true, false},
+      {"tc mem0 256", 3, 256, 256, 2, 192, 352, 2, 1, 3, 1, 1, 1, false, false},
+      {"tc mem2 256", 3, 256, 256, 2, 192, 352, 1, 1, 3, 1, 1, 1, false, false},
+      {"tc mem4 256 residual", 3, 256, 256, 2, 192, 352, 1, 1, 3, 1, 1, 1, false, true},
+      {"tc grow 256->512", 1, 256, 512, 2, 192, 352, 1, 1, 1, 0, 1, 2, false, false},
+      {"tc up 256->128 folded", 1, 256, 128, 4, 192, 352, 1, 1, 3, 1, 2, 1, true, false},
+      {"tc mem0 128", 3, 128, 128, 4, 384, 704, 2, 1, 3, 1, 1, 1, false, false},
+      {"tc mem2 128", 3, 128, 128, 4, 384, 704, 1, 1, 3, 1, 1, 1, false, false},
+      {"tc mem4 128 residual", 3, 128, 128, 4, 384, 704, 1, 1, 3, 1, 1, 1, false, true},
+      {"tc grow 128->256", 1, 128, 256, 4, 384, 704, 1, 1, 1, 0, 1, 2, false, false},
+      {"tc up 128->128 folded", 1, 128, 128, 8, 384, 704, 1, 1, 3, 1, 2, 1, true, false},
+      {"tc 128->128", 1, 128, 128, 8, 768, 1408, 1, 1, 3, 1, 1, 1, false, false},
+  };
+  const std::vector<ConvShape> projector = {
+      {"lq conv1", 1, 768, 2048, 4, 48, 88, 4, 2, 3, 0, 1, 1, false, false},
+      {"lq conv2", 1, 2048, 3072, 2, 48, 88, 4, 2, 3, 0, 1, 1, false, false},
+  };
+  const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
+  if (device::compute_capability() == 90) {
+    if (wanted("tc")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", decoder, "tc sum");
+    if (wanted("lq")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", projector, "lq sum");
+  }
+  if (filter == "sm80") {
+    bench_conv(ConvKernel::kSm80, "conv_nhwc_sm80", {decoder[2], decoder[12], projector[0]}, "sum");
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace flashvsr
+
+int main(int argc, char** argv) {
+  if (argc > 1) flashvsr::filter = argv[1];
+  if (!flashvsr::device::have_gpu()) {
+    std::fprintf(stderr, "no GPU\n");
+    return flashvsr::device::gpu_required() ? 1 : 77;
+  }
+  return flashvsr::bench();
+}
