@@ -29,15 +29,17 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, int64_t layer,
   const TokenGrid& grid = context.grid;
   const WindowedQkv now = ops::norm_rope_window(qkv(x), norm_q, norm_k, eps, heads, grid,
                                                 context.cos, context.sin);
-  const KvSlots& seen = cache.append(layer, now.k, now.v, now.k_mean, grid.blocks().windows());
-  const BlockPairs pairs =
-      ops::block_mask(now.q_mean, at::cat(seen.key_mean, 0), heads, grid.blocks(),
-                      context.options.local_range, context.options.topk);
-  const int64_t key_blocks = seen.slots() * grid.blocks().windows();
-  const BlockPairs& used = context.replace_mask ? context.replace_mask(layer, pairs, key_blocks) : pairs;
-  const at::Tensor attended =
-      ops::block_sparse_attention(now.q, seen.key, seen.value, used, heads, grid);
-  cache.evict(layer, context.options.kv_chunks);
+  const KvRing& past = cache.layer(layer);
+  const int64_t windows = grid.blocks().windows();
+  const int64_t slots = static_cast<int64_t>(context.slot_map.size());
+  const BlockPairs pairs = ops::block_mask(
+      now.q_mean, visible_slots(past.key_mean, now.k_mean.view({-1, windows, now.k_mean.size(1)}), context.slot_map),
+      heads, grid.blocks(), context.options.local_range, context.options.topk);
+  const BlockPairs& used =
+      context.replace_mask ? context.replace_mask(layer, pairs, slots * windows) : pairs;
+  const at::Tensor attended = ops::block_sparse_attention(
+      now.q, {past.key, past.value, now.k, now.v}, context.slot_map_on_device, used, heads, grid);
+  cache.store(layer, now.k, now.v, now.k_mean, grid.f / 2, context.options.kv_chunks);
   return o(attended);
 }
 
@@ -165,7 +167,7 @@ at::Tensor Dit::unpatchify(const at::Tensor& values, const TokenGrid& grid) cons
 }
 
 AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
-                                   const AttentionOptions& options) const {
+                                   const AttentionOptions& options, const KvCache& cache) const {
   AttentionContext context;
   context.options = options;
   context.grid = grid;
@@ -174,6 +176,8 @@ AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
       rope3d_table(config_.head_dim(), position, grid.f, grid.h, grid.w);
   context.cos = context.cos.to(device);
   context.sin = context.sin.to(device);
+  context.slot_map = cache.slot_map(grid.f / 2);
+  context.slot_map_on_device = at::tensor(context.slot_map, at::kInt).to(device);
   context.replace_mask = replace_mask_;
   return context;
 }
@@ -187,11 +191,12 @@ at::Tensor Dit::forward(const at::Tensor& latents, const at::Tensor& lq_tokens, 
                  ErrorCode::kInternal, "dit: LQ tokens are ", lq_tokens.sizes(), " for ", x.sizes(),
                  " latent tokens");
   x = x + lq_tokens.squeeze(0);
-  const AttentionContext context = make_context(grid, position, options);
+  const AttentionContext context = make_context(grid, position, options, cache);
   for (size_t n = 0; n < blocks_.size(); ++n) {
     throw_if_cancelled(cancel);
     x = blocks_[n].forward(x, static_cast<int64_t>(n), context, config_, cache);
   }
+  cache.advance(grid.f / 2, options.kv_chunks);
   return unpatchify(head(x), grid);
 }
 

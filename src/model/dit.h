@@ -49,6 +49,8 @@ struct AttentionContext {
   AttentionOptions options;
   TokenGrid grid;
   at::Tensor cos, sin;  // rope3d_table on the model's device
+  std::vector<int32_t> slot_map;  // KvCache::slot_map
+  at::Tensor slot_map_on_device;  // int32
   MaskHook replace_mask;
 };
 
@@ -57,7 +59,7 @@ struct SelfAttention {
   at::Tensor norm_q, norm_k;  // [D]
   Linear qkv;                 // q, k, v side by side, made by fold_constants
 
-  // x [S, D], modulated. Reads and updates the layer's part of the cache.
+  // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it.
   at::Tensor forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
                      int64_t heads, double eps, KvCache& cache) const;
 };
@@ -102,7 +104,7 @@ class Dit {
   at::Tensor head(const at::Tensor& tokens) const;                                  // [S, 64]
   at::Tensor unpatchify(const at::Tensor& values, const TokenGrid& grid) const;
   AttentionContext make_context(const TokenGrid& grid, int64_t position,
-                                const AttentionOptions& options) const;
+                                const AttentionOptions& options, const KvCache& cache) const;
   const std::vector<DitBlock>& blocks() const { return blocks_; }
   const at::Tensor& timestep() const { return timestep_; }          // t [1, D]
   const at::Tensor& timestep_modulation() const { return t_mod_; }  // [1, 6, D]

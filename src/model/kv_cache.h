@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Keys and values of past chunks, per transformer block, one entry per slot (2 latent
-// frames = L windows), oldest first:
+// Keys and values of past chunks: per transformer block a ring of slots (a slot is 2
+// latent frames, L windows):
 //
-//   key, value  [L, 128, D]  model dtype, window order, after norm and RoPE
-//   key_mean    [L, D]       means over the windows' tokens, for the block mask
+//   key, value  [capacity, L, 128, D]  model dtype, window order, after norm and RoPE
+//   key_mean    [capacity, L, D]       means over the windows' tokens, for the block mask
 //
-// Slots are never copied: `append` keeps views of the chunk's own tensors. After the
-// attention of a chunk, `evict` drops the ONE oldest slot if more than `kv_chunks` are
-// held, as the reference does: with kv_chunks 3, attention sees 3, 4, 4, ... slots.
+// A chunk attends to the held slots, oldest first, then to its own. Afterwards `store`
+// writes each layer's new slots into the ring and `advance` moves it: the ONE oldest slot
+// goes if more than `kv_chunks` were seen, as in the reference. With kv_chunks 3 attention
+// sees 3, 4, 4, ... slots; capacity is max(kv_chunks, 2). Memory is taken at the first store.
+//
+//     const std::vector<int32_t> map = cache.slot_map(new_slots);
+//     for each layer: attend(cache.layer(n), now, map); cache.store(n, now..., kv_chunks);
+//     cache.advance(new_slots, kv_chunks);
 //
 // Thread-safety: unsafe.
 // Source: model.md 4.4 items 4-6.
@@ -22,25 +27,36 @@
 
 namespace flashvsr {
 
-struct KvSlots {
-  std::vector<at::Tensor> key, value, key_mean;
-
-  int64_t slots() const { return static_cast<int64_t>(key.size()); }
+struct KvRing {
+  at::Tensor key, value, key_mean;  // undefined while nothing is held
 };
 
 class KvCache {
  public:
-  // What attention of `layer` sees. Creates the layer's entry.
-  const KvSlots& append(int64_t layer, const at::Tensor& key, const at::Tensor& value,
-                        const at::Tensor& key_mean, int64_t windows_per_slot);
-  void evict(int64_t layer, int64_t kv_chunks);
+  // Where each visible slot lies, oldest first: r >= 0 is ring slot r, r < 0 the chunk's own
+  // slot -1 - r.
+  std::vector<int32_t> slot_map(int64_t new_slots) const;
 
-  const KvSlots& block(int64_t layer) const;
-  bool empty() const { return blocks_.empty(); }
+  const KvRing& layer(int64_t index) const;
+
+  // key, value [new_slots * L, 128, D], key_mean [new_slots * L, D] of the chunk just attended.
+  void store(int64_t index, const at::Tensor& key, const at::Tensor& value,
+             const at::Tensor& key_mean, int64_t new_slots, int64_t kv_chunks);
+  void advance(int64_t new_slots, int64_t kv_chunks);
+
+  // A copy with rings of its own; plain copies share them.
+  KvCache clone() const;
+
+  int64_t held() const { return held_; }
   int64_t bytes() const;
 
  private:
-  std::vector<KvSlots> blocks_;
+  static int64_t dropped(int64_t seen, int64_t kv_chunks) { return seen > kv_chunks ? 1 : 0; }
+
+  std::vector<KvRing> layers_;
+  int64_t capacity_ = 0;
+  int64_t head_ = 0;  // ring slot of the oldest held
+  int64_t held_ = 0;
 };
 
 }  // namespace flashvsr

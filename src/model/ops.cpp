@@ -21,6 +21,14 @@
 #include "model/window.h"
 
 namespace flashvsr {
+
+at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
+                         const std::vector<int32_t>& slot_map) {
+  std::vector<at::Tensor> slots;
+  for (const int32_t place : slot_map) slots.push_back(place >= 0 ? ring[place] : now[-1 - place]);
+  return at::cat(slots, 0);
+}
+
 namespace reference {
 
 at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1,
@@ -80,10 +88,16 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 
 }  // namespace
 
-at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k_slots,
-                                  at::TensorList v_slots, const BlockPairs& pairs, int64_t heads,
-                                  const TokenGrid& grid) {
-  const at::Tensor k = at::cat(k_slots, 0), v = at::cat(v_slots, 0);
+at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
+                                  const at::Tensor& slot_map, const BlockPairs& pairs,
+                                  int64_t heads, const TokenGrid& grid) {
+  const int64_t windows = grid.blocks().windows();
+  const at::Tensor host_map = slot_map.cpu();
+  const std::vector<int32_t> map(host_map.data_ptr<int32_t>(), host_map.data_ptr<int32_t>() + host_map.numel());
+  const auto gathered = [&](const at::Tensor& ring, const at::Tensor& now) {
+    return visible_slots(ring, now.view({-1, windows, now.size(1), now.size(2)}), map);
+  };
+  const at::Tensor k = gathered(kv.key_ring, kv.key_now), v = gathered(kv.value_ring, kv.value_now);
   const int64_t q_blocks = q.size(0), dim = q.size(2), head_dim = dim / heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   const at::Tensor begin = pairs.row_begin.cpu();
@@ -168,10 +182,15 @@ PairsResult op_block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, in
   return {r.row_begin, r.column};
 }
 
-at::Tensor op_block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,
+at::Tensor op_block_sparse_attention(const at::Tensor& q, const Maybe& key_ring,
+                                     const Maybe& value_ring, const at::Tensor& key_now,
+                                     const at::Tensor& value_now, const at::Tensor& slot_map,
                                      const at::Tensor& row_begin, const at::Tensor& column,
                                      int64_t heads, int64_t f, int64_t h, int64_t w) {
-  return reference::block_sparse_attention(q, k, v, {row_begin, column}, heads, {f, h, w});
+  const at::Tensor none;
+  return reference::block_sparse_attention(
+      q, {key_ring.value_or(none), value_ring.value_or(none), key_now, value_now}, slot_map,
+      {row_begin, column}, heads, {f, h, w});
 }
 
 at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
@@ -222,8 +241,9 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("rms_norm_rows(Tensor x, Tensor weight, float eps) -> Tensor");
   m.def("block_mask(Tensor q_mean, Tensor k_mean, int heads, int rows, int columns, int local_range, "
         "int topk) -> (Tensor, Tensor)");
-  m.def("block_sparse_attention(Tensor q, Tensor[] k, Tensor[] v, Tensor row_begin, Tensor column, "
-        "int heads, int f, int h, int w) -> Tensor");
+  m.def("block_sparse_attention(Tensor q, Tensor? key_ring, Tensor? value_ring, Tensor key_now, Tensor "
+        "value_now, Tensor slot_map, Tensor row_begin, Tensor column, int heads, int f, int h, int w) -> "
+        "Tensor");
   m.def("projector_conv(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("channel_rms_norm_silu(Tensor x, Tensor gamma) -> Tensor");
   m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
@@ -318,13 +338,16 @@ BlockPairs block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_
   return {row_begin, column};
 }
 
-at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,
-                                  const BlockPairs& pairs, int64_t heads, const TokenGrid& grid) {
-  if (wants_reference()) return reference::block_sparse_attention(q, k, v, pairs, heads, grid);
-  using Signature = at::Tensor(const at::Tensor&, at::TensorList, at::TensorList, const at::Tensor&,
+at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
+                                  const at::Tensor& slot_map, const BlockPairs& pairs,
+                                  int64_t heads, const TokenGrid& grid) {
+  if (wants_reference()) return reference::block_sparse_attention(q, kv, slot_map, pairs, heads, grid);
+  using Signature = at::Tensor(const at::Tensor&, const Maybe&, const Maybe&, const at::Tensor&,
+                               const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const at::Tensor&, int64_t, int64_t, int64_t, int64_t);
-  FLASHVSR_CALL(block_sparse_attention, Signature, q, q, k, v, pairs.row_begin, pairs.column, heads,
-                grid.f, grid.h, grid.w);
+  FLASHVSR_CALL(block_sparse_attention, Signature, q, q, maybe(kv.key_ring), maybe(kv.value_ring),
+                kv.key_now, kv.value_now, slot_map, pairs.row_begin, pairs.column, heads, grid.f,
+                grid.h, grid.w);
 }
 
 at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -17,6 +17,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "model/block_mask.h"
 
@@ -33,6 +34,17 @@ struct WindowedQkv {
   at::Tensor q, k, v;         // [M, 128, D] each, contiguous
   at::Tensor q_mean, k_mean;  // [M, D]: means over the 128 tokens, fp32 sums, rounded to the dtype
 };
+
+// Keys and values that a chunk attends to. Rings [capacity, L, 128, D] may be undefined.
+struct AttentionKv {
+  at::Tensor key_ring, value_ring;
+  at::Tensor key_now, value_now;  // [new_slots * L, 128, D]
+};
+
+// The slots of `ring` [capacity, L, ...] and `now` [new_slots, L, ...] that `slot_map` names, in its
+// order, as [slots * L, ...].
+at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
+                         const std::vector<int32_t>& slot_map);
 
 #define FLASHVSR_MODEL_OPS                                                                        \
   /* --- transformer -------------------------------------------------------------------------*/ \
@@ -60,12 +72,12 @@ struct WindowedQkv {
   BlockPairs block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,        \
                         const BlockGrid& grid, int64_t local_range, int64_t topk);                \
   /* softmax(q k^T / sqrt(head_dim)) v over the listed blocks; rows without blocks give 0.      */ \
-  /*   q [Sq,128,D]   k, v: one [L,128,D] per visible slot, oldest first   result [S, D] in      */ \
-  /*   RASTER order of `grid`; fp32 accumulation, probabilities rounded to the dtype before the  */ \
+  /*   q [Sq,128,D]   slot_map int32, on the device: KvCache::slot_map   result [S, D] in RASTER  */ \
+  /*   order of `grid`; fp32 accumulation, probabilities rounded to the dtype before the        */ \
   /*   product with v                                                                           */ \
-  at::Tensor block_sparse_attention(const at::Tensor& q, at::TensorList k, at::TensorList v,      \
-                                    const BlockPairs& pairs, int64_t heads,                       \
-                                    const TokenGrid& grid);                                       \
+  at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,                   \
+                                    const at::Tensor& slot_map, const BlockPairs& pairs,          \
+                                    int64_t heads, const TokenGrid& grid);                        \
   /* --- projector ---------------------------------------------------------------------------*/ \
   /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time.   */ \
   /*   x [1, C, T, h, w]   weight [O, C, 4, 3, 3]   result [1, O, (T-2)/2, h, w]                  */ \

@@ -83,9 +83,11 @@ void run_attention(const ParityRun& run) {
     const at::Tensor q = load("_q_i8", "q_scale"), k_new = load("_k_i8", "k_scale"),
                      v_new = load("_v_i8", "v_scale");
     const at::Tensor q_mean = q.mean(1);
-    const KvSlots& seen = cache.append(0, k_new, v_new, k_new.mean(1), grid.windows());
-    const at::Tensor k_mean = at::cat(seen.key_mean, 0);
-    EXPECT_EQ(seen.slots(), f.number("config.kv_slots_visible." + std::to_string(chunk)));
+    const int64_t slots = k_new.size(0) / grid.windows();
+    const std::vector<int32_t> map = cache.slot_map(slots);
+    const at::Tensor k_mean_new = k_new.mean(1);
+    const at::Tensor k_mean = visible_slots(cache.layer(0).key_mean, k_mean_new.view({slots, grid.windows(), -1}), map);
+    EXPECT_EQ(map.size(), f.number("config.kv_slots_visible." + std::to_string(chunk)));
 
     BlockMaskTrace trace;
     const at::Tensor mask = block_mask_from_means(q_mean, k_mean, heads, grid,
@@ -99,10 +101,14 @@ void run_attention(const ParityRun& run) {
 
     const TokenGrid tokens{q.size(0) / grid.windows() * 2, grid.rows * 8, grid.columns * 8};
     const at::Tensor out = window_partition(
-        ops::block_sparse_attention(q, seen.key, seen.value, pairs, heads, tokens), tokens.f, tokens.h, tokens.w).flatten(0, 1);
+        ops::block_sparse_attention(q, {cache.layer(0).key, cache.layer(0).value, k_new, v_new},
+                                    at::tensor(map, at::kInt).to(test_device()), pairs, heads, tokens),
+        tokens.f, tokens.h, tokens.w).flatten(0, 1);
     run.near(name + " output", rows_of(out, f[name + "_out_rows"]), f[name + "_out_at_rows"], {2e-4});
     run.near(name + " output sums", out.sum(1), f[name + "_out_token_sums"], {2e-3});
-    cache.evict(0, static_cast<int64_t>(config("kv_ratio")));
+    const auto kv_chunks = static_cast<int64_t>(config("kv_ratio"));
+    cache.store(0, k_new, v_new, k_mean_new, slots, kv_chunks);
+    cache.advance(slots, kv_chunks);
   }
 }
 
@@ -204,7 +210,7 @@ void run_block(const ParityRun& run) {
     const std::string name = chunk_name(chunk);
     at::Tensor x = run.on(f[name + "_x_i8"].to(at::kFloat) / 16).squeeze(0);
     const TokenGrid grid{x.size(0) / (h * w), h, w};
-    AttentionContext context = model->dit().make_context(grid, position, options);
+    AttentionContext context = model->dit().make_context(grid, position, options, cache);
     BlockPairs pairs;
     int64_t key_blocks = 0;
     context.replace_mask = [&](int64_t, const BlockPairs& p, int64_t keys) -> const BlockPairs& {
@@ -214,7 +220,7 @@ void run_block(const ParityRun& run) {
     };
 
     // The block in one call, and its parts as the fixture records them.
-    KvCache whole_cache = cache;
+    KvCache whole_cache = cache.clone();
     const at::Tensor rows = f[name + "_rows"], rows4 = every(rows, 4);
     run.near(name + " output", rows_of(block.forward(x, layer, context, config, whole_cache), rows),
              f[name + "_out_at_rows"], {5e-4});
@@ -231,8 +237,12 @@ void run_block(const ParityRun& run) {
     const at::Tensor self = block.self_attn.forward(a, layer, context, config.heads, config.eps, cache);
     part("self_attn_out", self);
     run.equal(name + " mask", pairs_to_mask(pairs, key_blocks), f[name + "_mask"]);
-    run.near(name + " K cache", every(at::cat(cache.block(layer).key, 0).flatten(0, 1), 29), f[name + "_cache_k_rows29"], {5e-4});
-    run.near(name + " V cache", every(at::cat(cache.block(layer).value, 0).flatten(0, 1), 29), f[name + "_cache_v_rows29"], {5e-4});
+    cache.advance(grid.f / 2, options.kv_chunks);
+    const auto held = [&](const at::Tensor& ring) {
+      return every(visible_slots(ring, {}, cache.slot_map(0)).flatten(0, 1), 29);
+    };
+    run.near(name + " K cache", held(cache.layer(layer).key), f[name + "_cache_k_rows29"], {5e-4});
+    run.near(name + " V cache", held(cache.layer(layer).value), f[name + "_cache_v_rows29"], {5e-4});
     x = ops::gated_residual(x, self, block.folded[2]);
     const at::Tensor c = ops::layer_norm_affine(x, block.norm3_weight, block.norm3_bias, config.eps);
     part("cross_attn_in", c);

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// flashvsr-bench pipeline: the whole model with random weights of the released size,
+// GPU-resident input and output, decode and colour correction included. One JSON line a size.
+//
+// Random weights give unrealistic block masks (rows of 0 to 192 blocks), so each layer uses a
+// fixed mask of realistic spread: pooled scores of standard deviation 1.5, mask by the model's
+// own rule. The model's own mask is computed all the same.
+#include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/InferenceMode.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "image/color_fix.h"
+#include "model/upscaler.h"
+#include "tests/support/random_weights.h"
+
+namespace flashvsr {
+namespace {
+
+struct BenchOptions {
+  std::string device = "cuda", precision = "bf16", config = "full";
+  int64_t height = 768, width = 1408, chunks = 20;
+  double sparse_ratio = 2.0;
+  bool fixed_mask = true;
+  std::string commit = "unknown";
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+void synchronize(c10::Device device) {
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(0);
+}
+
+// Same choice of masks for every layer group; made once, before the clock runs.
+class FixedMasks {
+ public:
+  FixedMasks(const ModelConfig& config, const RunOptions& options, const BlockGrid& grid, c10::Device device)
+      : config_(config), options_(options), grid_(grid), device_(device) {}
+
+  const BlockPairs& get(int64_t layer, int64_t query_slots, int64_t key_blocks) {
+    const auto key = std::make_pair(key_blocks + 100000 * query_slots, layer % kVariants);
+    auto it = masks_.find(key);
+    if (it != masks_.end()) return it->second;
+    const auto float_options = at::TensorOptions().device(device_).dtype(at::kFloat);
+    const double sigma = std::sqrt(1.5);
+    const at::Tensor q = at::randn({query_slots * grid_.windows(), config_.dit.dim}, float_options) * sigma;
+    const at::Tensor k = at::randn({key_blocks, config_.dit.dim}, float_options) * sigma;
+    const at::Tensor mask = block_mask_from_means(
+        q.to(at::kBFloat16), k.to(at::kBFloat16), config_.dit.heads, grid_, options_.local_range,
+        block_topk(grid_, options_.sparse_ratio, config_.blocks_per_query));
+    density_ = mask.to(at::kFloat).mean().item<double>();
+    return masks_.emplace(key, mask_to_pairs(mask)).first->second;
+  }
+  double density() const { return density_; }
+
+ private:
+  static constexpr int64_t kVariants = 4;
+  ModelConfig config_;
+  RunOptions options_;
+  BlockGrid grid_;
+  c10::Device device_;
+  std::map<std::pair<int64_t, int64_t>, BlockPairs> masks_;
+  double density_ = 0;
+};
+
+int run(const BenchOptions& o) {
+  const c10::InferenceMode guard;
+  if (o.device != "cpu") {
+    const char* library = std::getenv("FLASHVSR_CUDA_LIBRARY");
+    FLASHVSR_CHECK(dlopen(library != nullptr ? library : "libflashvsr_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr,
+                   ErrorCode::kNoDevice, "the CUDA library cannot be opened: ", dlerror());
+  }
+  const c10::Device device(o.device == "cpu" ? "cpu" : "cuda:0");
+  const c10::ScalarType dtype = o.precision == "fp32" ? at::kFloat : o.precision == "fp16" ? at::kHalf : at::kBFloat16;
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowTF32CuDNN(false);
+
+  const ModelConfig config = o.config == "student" ? random_student_config() : ModelConfig();
+  Upscaler model(config);
+  randomize(model, device, dtype, false);
+  RunOptions options;
+  options.sparse_ratio = o.sparse_ratio;
+  options.local_range = config.local_range;
+  const BlockGrid grid{o.height / 128, o.width / 128};
+  FixedMasks masks(config, options, grid, device);
+  StreamState state;
+  if (o.fixed_mask) {
+    model.dit().set_mask_hook([&](int64_t layer, const BlockPairs&, int64_t key_blocks) -> const BlockPairs& {
+      return masks.get(layer, state.runs == 0 ? 3 : 1, key_blocks);
+    });
+  }
+  const int64_t scale = config.input_scale;
+  const at::Tensor video =
+      at::rand({1, 3, 33, o.height / scale, o.width / scale}, at::TensorOptions().device(device)).mul(2).sub(1).to(dtype);
+
+  std::vector<double> chunk, projector, transformer, decoder, color;
+  double first_ms = 0, first_warm_ms = 0;
+  size_t peak = 0;
+  // Pass 0 warms up and is reported as the cold first chunk; pass 1 is measured whole chunks, pass 2 stages.
+  for (int pass = 0; pass < 3; ++pass) {
+    state = {};
+    if (device.is_cuda()) c10::getDeviceAllocator(device.type())->resetPeakStats(0);
+    const int64_t runs = 1 + (pass == 0 ? 4 : o.chunks + 4);
+    for (int64_t n = 0; n < runs; ++n) {
+      const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+      synchronize(device);
+      const auto begin = std::chrono::steady_clock::now();
+      StageTimes times;
+      at::Tensor frames = model.run(lq, options, state, {}, nullptr, pass == 2 ? &times : nullptr);
+      const at::Tensor cond = lq.narrow(2, 0, frames.size(2));
+      const auto before_color = std::chrono::steady_clock::now();
+      if (scale == 1) frames = adain(frames, cond);
+      synchronize(device);
+      const auto end = std::chrono::steady_clock::now();
+      const double ms = std::chrono::duration<double, std::milli>(end - begin).count();
+      if (n == 0) (pass == 0 ? first_ms : first_warm_ms) = ms;
+      if (n < 5) continue;  // cache fills, allocator settles
+      if (pass == 1) chunk.push_back(ms);
+      if (pass == 2) {
+        projector.push_back(times.projector_ms);
+        transformer.push_back(times.transformer_ms);
+        decoder.push_back(times.decoder_ms);
+        color.push_back(std::chrono::duration<double, std::milli>(end - before_color).count());
+      }
+      FLASHVSR_CHECK(frames.isfinite().all().item<bool>(), ErrorCode::kInternal, "the result is not finite");
+    }
+    if (device.is_cuda()) {
+      peak = std::max<size_t>(peak, c10::getDeviceAllocator(device.type())->getDeviceStats(0).reserved_bytes[0].peak);
+    }
+  }
+  const double ms = median(chunk);
+  std::printf(
+      "{\"bench\":\"pipeline\",\"config\":\"%s\",\"height\":%ld,\"width\":%ld,\"precision\":\"%s\",\"device\":\"%s\","
+      "\"sparse_ratio\":%.2f,\"density\":%.4f,\"chunks\":%zu,\"chunk_ms\":%.2f,\"fps\":%.2f,\"chunk_ms_min\":%.2f,"
+      "\"projector_ms\":%.2f,\"transformer_ms\":%.2f,\"decoder_ms\":%.2f,\"color_ms\":%.2f,\"first_cold_ms\":%.1f,"
+      "\"first_warm_ms\":%.1f,\"peak_gib\":%.2f,\"reference\":%s,\"commit\":\"%s\"}\n",
+      o.config.c_str(), o.height, o.width, o.precision.c_str(), o.device.c_str(), o.sparse_ratio, masks.density(),
+      chunk.size(), ms, 8000 / ms, chunk.empty() ? 0 : *std::min_element(chunk.begin(), chunk.end()), median(projector),
+      median(transformer), median(decoder), median(color), first_ms, first_warm_ms, peak / 1073741824.0,
+      std::getenv("FLASHVSR_REFERENCE") != nullptr ? "true" : "false", o.commit.c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace flashvsr
+
+int main(int argc, char** argv) {
+  flashvsr::BenchOptions o;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    const auto value = [&]() -> std::string { return i + 1 < argc ? argv[++i] : ""; };
+    if (arg == "--device") o.device = value();
+    else if (arg == "--precision") o.precision = value();
+    else if (arg == "--config") o.config = value();
+    else if (arg == "--height") o.height = std::stol(value());
+    else if (arg == "--width") o.width = std::stol(value());
+    else if (arg == "--chunks") o.chunks = std::stol(value());
+    else if (arg == "--sparse-ratio") o.sparse_ratio = std::stod(value());
+    else if (arg == "--model-mask") o.fixed_mask = false;
+    else if (arg == "--commit") o.commit = value();
+    else {
+      std::fprintf(stderr,
+                   "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32] [--config full|student]\n"
+                   "  [--height 768] [--width 1408] [--chunks 20] [--sparse-ratio 2.0] [--model-mask] [--commit HASH]\n",
+                   argv[0]);
+      return 2;
+    }
+  }
+  flashvsr::set_log_callback([](flashvsr::LogLevel, const char* message, void*) { std::fprintf(stderr, "%s\n", message); }, nullptr);
+  try {
+    return flashvsr::run(o);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "flashvsr-bench: %s\n", e.what());
+    return 1;
+  }
+}
