@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The model's frames -> pictures: cut to the visible part, correct the colours, quantise,
+// download; and how a finished picture is shown.
+//
+//   frames  [1, 3, F, Hp, Wp]   fp32, bf16 or fp16, on any device
+//   images  visible pixels, planes R, G, B of depth 8 or 10
+//
+// Quantisation: clip((x + 1) * max / 2, 0, max) in fp32, then kTruncate (what the reference
+// does at 8 bits) or kNearest. NaN becomes 0.
+//
+// Rounding: the colour correction has image/color_fix.h's; on the CPU AdaIN and the
+// quantisation are one pass, in the tensor's dtype, with statistics in double.
+// Tolerance of that pass against adain() and quantisation of its result: equal but for 1e-4
+// of the samples, which differ by 1.
+// Cost: about 1.5 ns per sample and core with AdaIN, 0.3 without.
+// Thread-safety: safe.
+// Source: model.md 5.3, 7.
+#ifndef FLASHVSR_IMAGE_POSTPROCESS_H_
+#define FLASHVSR_IMAGE_POSTPROCESS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "image/color_fix.h"
+#include "image/frame.h"
+
+namespace flashvsr {
+
+enum class Quantization { kTruncate, kNearest };
+
+struct PostprocessOptions {
+  ColorFix color_fix = ColorFix::kNone;
+  Quantization quantization = Quantization::kTruncate;
+};
+
+// Writes planes R, G, B of images[i] (whose shape says the visible part) from frame first + i.
+// `references`: LQ pictures of the images' shape that the colours are taken from; empty with kNone.
+void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector<const PlanarImage*>& references,
+                      const PostprocessOptions& options, const std::vector<PlanarImage*>& images);
+
+// Quantises any tensor to uint8 (max 255) or int16 (max 1023), on its device.
+at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quantization);
+
+enum class Compare { kOff, kSplit, kSideBySide };
+
+// image = base + (image - base) * strength, all planes but alpha.
+void blend(const PlanarImage& base, float strength, PlanarImage& image);
+
+// kSplit: left of `position` (0 .. 1 of the width) `base`, right of it `image`, between them a
+// white bar two samples wide. kSideBySide: the middle half of `base`, then that of `image`.
+void compare(const PlanarImage& base, Compare mode, float position, PlanarImage& image);
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_IMAGE_POSTPROCESS_H_
