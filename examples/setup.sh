@@ -12,9 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf '== %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
-install=yes targets=()
+install=yes demo=no
 for a in "$@"; do case $a in
-  --no-install) install=no;; --demo) targets=(demo);;
+  --no-install) install=no;; --demo) demo=yes;;
   *) sed -n '3,10s/^# \?//p' "$0" >&2; exit 2;; esac; done
 build=${FLASHVSR_BUILD:-build} engine=${FLASHVSR_ENGINE:-enabled}
 
@@ -22,7 +22,7 @@ build=${FLASHVSR_BUILD:-build} engine=${FLASHVSR_ENGINE:-enabled}
 packages="g++ meson ninja-build pkg-config python3 libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav"
-[ ${#targets[@]} -gt 0 ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev"
+[ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev"
 have_torch() { [ -n "${FLASHVSR_TORCH_ROOT:-}" ] || [ "$engine" = disabled ]; }
 have_torch || python3 -m pip --version >/dev/null 2>&1 || packages+=" python3-pip"
 if [ $install = no ]; then
@@ -89,6 +89,12 @@ jobs=$(nproc)
 mem_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 [ "$mem_mb" -ge 4096 ] || jobs=1
 [ $((jobs * 1200)) -le "$mem_mb" ] || jobs=$((mem_mb / 1200 > 1 ? mem_mb / 1200 : 1))
+targets=()
+if [ $demo = yes ]; then
+  # what there is of: the element, the engine, its CUDA part, the program
+  mapfile -t targets < <(ninja -C "$build" -t targets all | sed -n 's/: .*//p' |
+    grep -xE 'gst/libgstflashvsr\.so|src/libflashvsr\.so|src/cuda/libflashvsr_cuda\.so|examples/flashvsr-upscale')
+fi
 say "building with $jobs job(s)"
 ninja -C "$build" -j "$jobs" --quiet ${targets[@]+"${targets[@]}"} || die "the build failed"
 say "built"

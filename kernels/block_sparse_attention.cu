@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/block_sparse_attention_launch.h"
+#include "kernels/block_sparse_attention_launch.cuh"
 
 namespace flashvsr {
 namespace {

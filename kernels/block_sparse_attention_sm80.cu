@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "kernels/block_sparse_attention_common.cuh"
-#include "kernels/block_sparse_attention_launch.h"
+#include "kernels/block_sparse_attention_launch.cuh"
 
 namespace flashvsr {
 namespace {

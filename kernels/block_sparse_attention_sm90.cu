@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "kernels/block_sparse_attention_common.cuh"
-#include "kernels/block_sparse_attention_launch.h"
+#include "kernels/block_sparse_attention_launch.cuh"
 #include "kernels/wgmma.cuh"
 
 #ifndef FLASHVSR_ATTENTION_TURNS

@@ -6,8 +6,8 @@
 // the rows are to be taken: heads in groups whose keys and values fit in L2 together and whose rows
 // fill the machine once, longest row first within a group. Greedy assignment then evens out: who
 // got a long row of one group comes late to the next and gets a short one.
-#ifndef FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_H_
-#define FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_H_
+#ifndef FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_CUH_
+#define FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_CUH_
 
 #include <cuda_runtime_api.h>
 
@@ -35,4 +35,4 @@ cudaError_t launch_block_sparse_attention_sm90(const BlockSparseAttentionParams&
 
 }  // namespace flashvsr
 
-#endif  // FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_H_
+#endif  // FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_CUH_
