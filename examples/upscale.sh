@@ -33,5 +33,7 @@ build=${FLASHVSR_BUILD:-build}; case $build in /*) ;; *) build=$here/$build;; es
 export GST_PLUGIN_PATH=$build/gst${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
 export FLASHVSR_ENGINE_PATH=${FLASHVSR_ENGINE_PATH:-$build/src/libflashvsr.so}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}   # LibTorch's idle threads must not spin beside the encoder
+# GStreamer out of tools/make-gst-bundle
+[ -z "${FLASHVSR_BUNDLE_LIB:-}" ] || export LD_LIBRARY_PATH=$FLASHVSR_BUNDLE_LIB${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 echo "== upscaling $input"
 exec "$build/examples/flashvsr-upscale" ${options[@]+"${options[@]}"} "$input" "$output"

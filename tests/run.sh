@@ -16,6 +16,8 @@ examples/setup.sh ${setup[@]+"${setup[@]}"}
 
 # LibTorch's OpenMP threads spin at barriers by default, which starves two busy cores.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+# GStreamer out of tools/make-gst-bundle
+[ -z "${FLASHVSR_BUNDLE_LIB:-}" ] || export LD_LIBRARY_PATH=$FLASHVSR_BUNDLE_LIB${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 find "$FLASHVSR_BUILD" -maxdepth 3 -name "*.xml" -delete   # a crashed program must not find an old report
 rm -f "$FLASHVSR_BUILD"/meson-logs/testlog.*
 echo "== testing"
