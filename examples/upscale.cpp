@@ -233,13 +233,15 @@ void attach_video(App& app, GstPad* pad, GstCaps* caps) {
 // A queue without limits: the muxer waits for pictures, which lag by the model's look-ahead.
 GstElement* add_unlimited_queue(App& app) {
   GstElement* queue = add(app, "queue");
-  if (queue) g_object_set(queue, "max-size-buffers", 0u, "max-size-bytes", 0u, "max-size-time", guint64{0}, nullptr);
+  if (queue)
+    g_object_set(queue, "max-size-buffers", 0u, "max-size-bytes", 0u, "max-size-time", guint64{0}, nullptr);
   return queue;
 }
 
 void attach_other(App& app, GstPad* pad, GstCaps* caps) {
   std::vector<GstElement*> chain = {add_unlimited_queue(app)};
-  // Raw sound fits some muxers too, as PCM; FLAC is the same samples in half the bytes. MP4 cannot have FLAC here.
+  // Raw sound fits some muxers too, as PCM; FLAC is the same samples in half the bytes. MP4 cannot have FLAC
+  // here.
   const bool is_raw_audio = is_of(caps, "audio/x-raw");
   GstCaps* flac = gst_caps_new_empty_simple("audio/x-flac");
   GstCaps* opus = gst_caps_from_string("audio/x-opus, channel-mapping-family=0");
@@ -251,10 +253,12 @@ void attach_other(App& app, GstPad* pad, GstCaps* caps) {
     for (const char* name : {"audioconvert", "audioresample", is_flac ? "flacenc" : "opusenc"})
       chain.push_back(add(app, name));
     if (!is_flac && chain.back()) g_object_set(chain.back(), "bitrate", 192000, nullptr);
-    app.notes += is_flac ? "the sound was decoded and stored as FLAC, without loss\n"
-                         : "the sound was decoded and stored as Opus at 192 kbit/s; .mkv keeps it without loss\n";
+    app.notes += is_flac
+                     ? "the sound was decoded and stored as FLAC, without loss\n"
+                     : "the sound was decoded and stored as Opus at 192 kbit/s; .mkv keeps it without loss\n";
   } else if (!muxer_template(app, caps)) {
-    app.notes += format("left out: a stream of type %s\n", gst_structure_get_name(gst_caps_get_structure(caps, 0)));
+    app.notes +=
+        format("left out: a stream of type %s\n", gst_structure_get_name(gst_caps_get_structure(caps, 0)));
     gst_caps_unref(coded);
     attach(app, pad, {add(app, "fakesink")});
     return;
@@ -283,7 +287,8 @@ void on_pad_added(GstElement*, GstPad* pad, gpointer user) {
 
 void on_no_more_pads(GstElement*, gpointer user) {
   auto& app = *static_cast<App*>(user);
-  if (!app.has_video) GST_ELEMENT_ERROR(app.pipeline, STREAM, WRONG_TYPE, ("the input has no video"), (nullptr));
+  if (!app.has_video)
+    GST_ELEMENT_ERROR(app.pipeline, STREAM, WRONG_TYPE, ("the input has no video"), (nullptr));
 }
 
 std::string clock_text(double seconds) {
@@ -307,7 +312,8 @@ gboolean on_tick(gpointer user) {
 
   std::string line;
   if (frames == 0) {
-    line = app.frames_in > 0 ? format("%" G_GUINT64_FORMAT " frames in, waiting for the first result", app.frames_in.load())
+    line = app.frames_in > 0
+               ? format("%" G_GUINT64_FORMAT " frames in, waiting for the first result", app.frames_in.load())
            : app.loading.empty() ? std::string("opening")
                                  : app.loading;
     line += format(", %s", clock_text(1e-6 * (now - app.started_us)).c_str());
@@ -358,7 +364,8 @@ gboolean on_message(GstBus*, GstMessage* message, gpointer user) {
       gst_message_parse_error(message, &error, &debug);
       // The first error is the cause; those that follow are its echoes.
       if (app.error.empty() || g_str_equal(app.error.c_str(), error->message))
-        app.error = format("%s: %s%s%s", GST_MESSAGE_SRC_NAME(message), error->message, debug ? "\n  " : "", debug ? debug : "");
+        app.error = format("%s: %s%s%s", GST_MESSAGE_SRC_NAME(message), error->message, debug ? "\n  " : "",
+                           debug ? debug : "");
       g_error_free(error);
       g_free(debug);
       g_main_loop_quit(app.loop);
@@ -412,12 +419,14 @@ bool parse(int argc, char** argv, Options& options) {
   gchar **sets = nullptr, **rest = nullptr;
   gchar *model = nullptr, *version = nullptr, *scale = nullptr, *device = nullptr, *precision = nullptr;
   const GOptionEntry entries[] = {
-      {"model", 'm', 0, G_OPTION_ARG_FILENAME, &model, "Directory or file of a model; default: the embedded one", "PATH"},
+      {"model", 'm', 0, G_OPTION_ARG_FILENAME, &model,
+       "Directory or file of a model; default: the embedded one", "PATH"},
       {"model-version", 0, 0, G_OPTION_ARG_STRING, &version, "auto, v1 or v1.1", "V"},
       {"scale", 's', 0, G_OPTION_ARG_STRING, &scale, "How much larger; default 4", "FACTOR"},
       {"device", 'd', 0, G_OPTION_ARG_STRING, &device, "auto, cpu, cuda or cuda:N", "DEVICE"},
       {"precision", 0, 0, G_OPTION_ARG_STRING, &precision, "auto, fp32, bf16 or fp16", "P"},
-      {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &sets, "Any other property of the element (gst-inspect-1.0 flashvsr)", "NAME=VALUE"},
+      {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &sets,
+       "Any other property of the element (gst-inspect-1.0 flashvsr)", "NAME=VALUE"},
       {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, nullptr, "INPUT OUTPUT"},
       {nullptr, 0, 0, G_OPTION_ARG_NONE, nullptr, nullptr, nullptr}};
   GOptionContext* context = g_option_context_new(nullptr);
@@ -437,8 +446,11 @@ bool parse(int argc, char** argv, Options& options) {
   }
   options.input = rest[0];
   options.output = rest[1];
-  const std::pair<const char*, const gchar*> named[] = {
-      {"model", model}, {"model-version", version}, {"scale", scale}, {"device", device}, {"precision", precision}};
+  const std::pair<const char*, const gchar*> named[] = {{"model", model},
+                                                        {"model-version", version},
+                                                        {"scale", scale},
+                                                        {"device", device},
+                                                        {"precision", precision}};
   for (auto& [name, value] : named)
     if (value) options.properties.emplace_back(name, value);
   for (gchar** set = sets; set && *set; set++) {
@@ -466,8 +478,8 @@ bool set_property(GstElement* filter, const std::string& name, const std::string
   if (is_good)
     g_object_set_property(G_OBJECT(filter), name.c_str(), &value);
   else
-    g_printerr("flashvsr-upscale: '%s' is no value of %s (gst-inspect-1.0 flashvsr lists them)\n", text.c_str(),
-               name.c_str());
+    g_printerr("flashvsr-upscale: '%s' is no value of %s (gst-inspect-1.0 flashvsr lists them)\n",
+               text.c_str(), name.c_str());
   g_value_unset(&value);
   return is_good;
 }
@@ -500,7 +512,8 @@ int run(const Options& options) {
   app.filter = gst_element_factory_make("flashvsr", nullptr);
   if (!app.filter) {
     g_unlink(partial.c_str());
-    return fail("GStreamer does not know the element flashvsr; is GST_PLUGIN_PATH set to the build's gst folder?");
+    return fail(
+        "GStreamer does not know the element flashvsr; is GST_PLUGIN_PATH set to the build's gst folder?");
   }
   gst_bin_add(GST_BIN(app.pipeline), app.filter);
   for (auto& [name, value] : options.properties)
@@ -567,8 +580,8 @@ int run(const Options& options) {
   const double megabytes = g_stat(path, &info) == 0 ? 1e-6 * info.st_size : 0;
   g_print("result   %s (%.1f MB)\n", path, megabytes);
   g_free(path);
-  g_print("size     %d x %d, from %d x %d\n", app.out_width.load(), app.out_height.load(), app.in_width.load(),
-          app.in_height.load());
+  g_print("size     %d x %d, from %d x %d\n", app.out_width.load(), app.out_height.load(),
+          app.in_width.load(), app.in_height.load());
   g_print("frames   %" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out%s\n", in, out,
           app.is_interrupted ? " (stopped early)" : "");
   g_print("speed    %.1f frames/s, %.1f s in all\n", out / MAX(seconds, 1e-3), seconds);
