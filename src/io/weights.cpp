@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "io/weights.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/known_files.h"
+#include "io/safetensors.h"
+#include "io/torch_archive.h"
+
+namespace flashvsr {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDitFile = "diffusion_pytorch_model_streaming_dmd.safetensors";
+constexpr const char* kProjectorFile = "LQ_proj_in.ckpt";
+constexpr const char* kTcDecoderFile = "TCDecoder.ckpt";
+constexpr const char* kPromptFile = "posi_prompt.pth";
+constexpr const char* kVaeFile = "Wan2.1_VAE.pth";
+
+struct TypePair {
+  DType dtype;
+  c10::ScalarType type;
+};
+constexpr TypePair kTypePairs[] = {
+    {DType::kF64, c10::kDouble}, {DType::kF32, c10::kFloat}, {DType::kF16, c10::kHalf}, {DType::kBF16, c10::kBFloat16},
+    {DType::kI64, c10::kLong},   {DType::kI32, c10::kInt},   {DType::kI16, c10::kShort}, {DType::kI8, c10::kChar},
+    {DType::kU8, c10::kByte},    {DType::kBool, c10::kBool}};
+
+bool is_torch_archive(const std::string& path) {
+  const std::string extension = fs::path(path).extension();
+  return extension == ".ckpt" || extension == ".pth" || extension == ".pt";
+}
+
+const at::Tensor& need(const TensorMap& tensors, const std::string& key, const char* file, int64_t dims) {
+  const auto it = tensors.find(key);
+  FLASHVSR_CHECK(it != tensors.end(), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" is missing");
+  FLASHVSR_CHECK(it->second.dim() == dims, ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" has shape ",
+                 it->second.sizes(), ", expected ", dims, " dimensions");
+  return it->second;
+}
+
+// The student's config: every field in one place, for reading and for writing.
+template <typename Visit>
+void visit_fields(ModelConfig& c, Visit&& visit) {
+  visit("", "name", c.name);
+  visit("", "input_scale", c.input_scale);
+  visit("", "has_transformer", c.has_transformer);
+  visit("", "noise_scale", c.noise_scale);
+  visit("", "blocks_per_query", c.blocks_per_query);
+  visit("", "sparse_ratio", c.sparse_ratio);
+  visit("", "kv_chunks", c.kv_chunks);
+  visit("", "local_range", c.local_range);
+  visit("dit", "dim", c.dit.dim);
+  visit("dit", "heads", c.dit.heads);
+  visit("dit", "layers", c.dit.layers);
+  visit("dit", "ffn_dim", c.dit.ffn_dim);
+  visit("dit", "freq_dim", c.dit.freq_dim);
+  visit("dit", "text_dim", c.dit.text_dim);
+  visit("dit", "latent_channels", c.dit.latent_channels);
+  visit("dit", "has_text", c.dit.has_text);
+  visit("dit", "eps", c.dit.eps);
+  visit("lq_projector", "unshuffle", c.lq_projector.unshuffle);
+  visit("lq_projector", "hidden1", c.lq_projector.hidden1);
+  visit("lq_projector", "hidden2", c.lq_projector.hidden2);
+  visit("lq_projector", "out_dim", c.lq_projector.out_dim);
+  visit("tc_decoder", "latent_channels", c.tc_decoder.latent_channels);
+  visit("tc_decoder", "cond_unshuffle", c.tc_decoder.cond_unshuffle);
+  visit("tc_decoder", "channels", c.tc_decoder.channels);
+  visit("tc_decoder", "mem_blocks", c.tc_decoder.mem_blocks);
+  visit("tc_decoder", "up", c.tc_decoder.up);
+  visit("tc_decoder", "grow", c.tc_decoder.grow);
+  visit("tc_decoder", "deepen", c.tc_decoder.deepen);
+  visit("tc_decoder", "final_shuffle", c.tc_decoder.final_shuffle);
+  visit("tc_decoder", "skip", c.tc_decoder.skip);
+  visit("tc_decoder", "residual", c.tc_decoder.residual);
+}
+
+// A hostile config must not ask for huge tensors or loops.
+constexpr int64_t kMaxSize = 1 << 16;
+
+struct FieldReader {
+  const std::string& where;
+  int64_t checked(const Json& json) const {
+    const int64_t value = json.integer();
+    FLASHVSR_CHECK(value >= 0 && value <= kMaxSize, ErrorCode::kModelInvalid, where, ": ", value, " is not in 0 .. ", kMaxSize);
+    return value;
+  }
+  void operator()(const Json& json, std::string& field) const { field = json.text().substr(0, 60); }
+  void operator()(const Json& json, int64_t& field) const { field = checked(json); }
+  void operator()(const Json& json, double& field) const { field = json.number(); }
+  void operator()(const Json& json, bool& field) const { field = json.boolean(); }
+  template <size_t n>
+  void operator()(const Json& json, std::array<int64_t, n>& field) const {
+    FLASHVSR_CHECK(json.items().size() == n, ErrorCode::kModelInvalid, where, ": ", json.items().size(), " values, expected ", n);
+    for (size_t i = 0; i < n; ++i) field[i] = checked(json.items()[i]);
+  }
+};
+
+struct FieldWriter {
+  std::ostringstream& out;
+  void operator()(const std::string& field) const { out << json_quote(field); }
+  void operator()(int64_t field) const { out << field; }
+  void operator()(double field) const { out << json_number(field); }
+  void operator()(bool field) const { out << (field ? "true" : "false"); }
+  template <size_t n>
+  void operator()(const std::array<int64_t, n>& field) const {
+    for (size_t i = 0; i < n; ++i) out << (i == 0 ? "[" : ", ") << field[i];
+    out << "]";
+  }
+};
+
+bool is_unused_in_vae(const std::string& key) {
+  return key.rfind("encoder.", 0) == 0 || key == "conv1.weight" || key == "conv1.bias";
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  FLASHVSR_CHECK(file.is_open(), ErrorCode::kModelNotFound, path, ": cannot be opened");
+  std::string text(1 << 20, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  FLASHVSR_CHECK(file.eof(), ErrorCode::kModelInvalid, path, ": longer than ", text.size(), " bytes");
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+Checkpoint open_own(const std::string& directory, bool with_vae) {
+  FLASHVSR_CHECK(!with_vae, ErrorCode::kInvalidArgument, "decoder=vae: the model in ", directory, " has no VAE decoder");
+  Checkpoint checkpoint;
+  checkpoint.directory = directory;
+  const std::string config = directory + "/config.json", weights = directory + "/model.safetensors";
+  checkpoint.config = config_from_json(parse_json(read_text(config), config), config);
+  FLASHVSR_CHECK(!checkpoint.config.dit.has_text || !checkpoint.config.has_transformer, ErrorCode::kModelInvalid, config,
+                 ": dit.has_text needs a prompt, which this form of model does not hold");
+  checkpoint.parts.push_back({weights, "", read_tensors(weights)});
+  return checkpoint;
+}
+
+}  // namespace
+
+c10::ScalarType to_scalar_type(DType dtype) { return kTypePairs[static_cast<int>(dtype)].type; }
+
+DType to_dtype(c10::ScalarType type) {
+  for (const TypePair& pair : kTypePairs) {
+    if (pair.type == type) return pair.dtype;
+  }
+  throw Error(ErrorCode::kInvalidArgument, concat("no checkpoint can hold ", c10::toString(type)));
+}
+
+TensorMap read_tensors(const std::string& path) { return read_tensors(path, nullptr); }
+
+TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata) {
+  TensorMap out;
+  if (is_torch_archive(path)) {
+    TorchArchive archive(path);
+    for (const auto& [name, info] : archive.tensors()) {
+      at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
+      archive.read(info, tensor.data_ptr());
+      out.emplace(name, std::move(tensor));
+    }
+    return out;
+  }
+  const SafetensorsFile file(path);
+  for (const auto& [name, info] : file.tensors()) {
+    at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
+    file.read(info, tensor.data_ptr());
+    out.emplace(name, std::move(tensor));
+  }
+  if (metadata != nullptr) *metadata = file.metadata();
+  return out;
+}
+
+void write_tensors(const std::string& path, const TensorMap& tensors,
+                   const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsItem> items;
+  std::vector<at::Tensor> host;
+  for (const auto& [name, tensor] : tensors) {
+    host.push_back(tensor.detach().cpu().contiguous());
+    items.push_back({name, to_dtype(tensor.scalar_type()), tensor.sizes().vec(), host.back().data_ptr()});
+  }
+  write_safetensors(path, std::move(items), metadata);
+}
+
+void assign_parameters(const ParameterWalk& walk, const TensorMap& tensors, const std::string& file,
+                       const std::function<bool(const std::string& key)>& ignore) {
+  std::set<std::string> used;
+  walk([&](const std::string& key, at::Tensor& parameter, const std::vector<int64_t>& shape) {
+    const auto it = tensors.find(key);
+    FLASHVSR_CHECK(it != tensors.end(), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" of shape ", shape_text(shape),
+                   " is missing");
+    FLASHVSR_CHECK(it->second.sizes() == at::IntArrayRef(shape), ErrorCode::kModelInvalid, file, ": tensor \"", key,
+                   "\" has shape ", shape_text(it->second.sizes().vec()), ", expected ", shape_text(shape));
+    FLASHVSR_CHECK(at::isFloatingType(it->second.scalar_type()), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" is ",
+                   c10::toString(it->second.scalar_type()), ", expected floating point values");
+    parameter = it->second;
+    used.insert(key);
+  });
+  for (const auto& item : tensors) {
+    FLASHVSR_CHECK(used.count(item.first) != 0 || (ignore && ignore(item.first)), ErrorCode::kModelInvalid, file, ": tensor \"",
+                   item.first.substr(0, 200), "\" of shape ", shape_text(item.second.sizes().vec()), " is not part of the model");
+  }
+}
+
+ModelConfig config_from_json(const Json& json, const std::string& name) {
+  ModelConfig config;
+  std::set<std::string> known;
+  visit_fields(config, [&](const std::string& group, const char* field, auto& value) {
+    known.insert(group + "/" + field);
+    if (!group.empty()) known.insert("/" + group);
+    const Json* parent = group.empty() ? &json : json.find(group);
+    const Json* found = parent == nullptr ? nullptr : parent->find(field);
+    if (found == nullptr) return;
+    const std::string where = name + ": " + (group.empty() ? "" : group + ".") + field;
+    try {
+      FieldReader{where}(*found, value);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      throw Error(error.code(), message.rfind(name, 0) == 0 ? message : where + ": " + message);
+    }
+  });
+  const auto refuse_unknown = [&](const std::string& group, const Json& object) {
+    for (const auto& member : object.members()) {
+      FLASHVSR_CHECK(known.count(group + "/" + member.key) != 0, ErrorCode::kModelInvalid, name, ": unknown field \"",
+                     group.empty() ? "" : group + ".", member.key.substr(0, 100), "\"");
+    }
+  };
+  refuse_unknown("", json);
+  for (const auto& member : json.members()) {
+    if (member.value.is(Json::Type::kObject)) refuse_unknown(member.key, member.value);
+  }
+  return config;
+}
+
+std::string config_to_json(const ModelConfig& config) {
+  std::ostringstream out;
+  std::string open_group;
+  bool is_first = true;
+  ModelConfig copy = config;
+  out << "{\n";
+  visit_fields(copy, [&](const std::string& group, const char* field, const auto& value) {
+    if (group != open_group) {
+      out << (open_group.empty() ? "" : "\n  }") << ",\n  \"" << group << "\": {";
+      open_group = group;
+      is_first = true;
+      out << "\n";
+    } else if (!is_first) {
+      out << ",\n";
+    }
+    out << (group.empty() ? "  \"" : "    \"") << field << "\": ";
+    FieldWriter{out}(value);
+    is_first = false;
+  });
+  out << "\n  }\n}\n";
+  return out.str();
+}
+
+ModelConfig config_from_released(const TensorMap& dit, const TensorMap& lq_projector,
+                                 const TensorMap& tc_decoder, const TensorMap& vae) {
+  ModelConfig c;
+  c.dit.dim = need(dit, "patch_embedding.weight", kDitFile, 5).size(0);
+  FLASHVSR_CHECK(c.dit.dim > 0 && c.dit.dim % 128 == 0, ErrorCode::kModelInvalid, kDitFile, ": dim is ", c.dit.dim,
+                 ", expected a multiple of the head dim 128");
+  c.dit.heads = c.dit.dim / 128;
+  c.dit.latent_channels = need(dit, "patch_embedding.weight", kDitFile, 5).size(1);
+  c.dit.ffn_dim = need(dit, "blocks.0.ffn.0.weight", kDitFile, 2).size(0);
+  c.dit.freq_dim = need(dit, "time_embedding.0.weight", kDitFile, 2).size(1);
+  c.dit.text_dim = need(dit, "text_embedding.0.weight", kDitFile, 2).size(1);
+  c.dit.layers = 0;
+  while (dit.count("blocks." + std::to_string(c.dit.layers) + ".modulation") != 0) ++c.dit.layers;
+  c.lq_projector.hidden1 = need(lq_projector, "conv1.weight", kProjectorFile, 5).size(0);
+  c.lq_projector.hidden2 = need(lq_projector, "conv2.weight", kProjectorFile, 5).size(0);
+  c.lq_projector.out_dim = c.dit.dim;
+  c.tc_decoder.latent_channels = c.dit.latent_channels;
+  const char* const keys[4] = {"decoder.1.weight", "decoder.10.weight", "decoder.16.weight", "decoder.22.weight"};
+  for (int i = 0; i < 4; ++i) c.tc_decoder.channels[i] = need(tc_decoder, keys[i], kTcDecoderFile, 4).size(0);
+  FLASHVSR_CHECK(c.tc_decoder.channels[3] > 0, ErrorCode::kModelInvalid, kTcDecoderFile, ": decoder.22.weight has no channels");
+  if (!vae.empty()) c.vae.dim = need(vae, "decoder.head.0.gamma", kVaeFile, 4).size(0);
+  return c;
+}
+
+Checkpoint open_checkpoint(const std::string& path, std::optional<Version> version, bool with_vae,
+                           const std::function<void(int, const std::string&)>& progress) {
+  const auto report = [&](int percent, const std::string& what) {
+    if (progress) progress(percent, what);
+  };
+  std::error_code ignored;
+  FLASHVSR_CHECK(fs::exists(path, ignored), ErrorCode::kModelNotFound, "No FlashVSR model in \"", path, "\": there is no such directory");
+  // A file names its directory.
+  const std::string directory = fs::is_directory(path, ignored) ? path : fs::path(path).parent_path().string();
+  const auto exists = [&](const char* file) { return fs::exists(fs::path(directory) / file, ignored); };
+  if (exists("config.json")) return open_own(directory, with_vae);
+
+  std::vector<const char*> files = {kDitFile, kProjectorFile, kTcDecoderFile, kPromptFile};
+  if (with_vae) files.push_back(kVaeFile);
+  std::string missing;
+  for (const char* file : files) {
+    if (!exists(file)) missing += (missing.empty() ? "" : ", ") + std::string(file);
+  }
+  FLASHVSR_CHECK(missing.empty(), ErrorCode::kModelNotFound, "No FlashVSR model in \"", path, "\": missing ", missing,
+                 " (the released files under their own names, or config.json with model.safetensors, are expected)");
+  const auto in = [&](const char* file) { return (fs::path(directory) / file).string(); };
+
+  report(0, "checking versions");
+  const Version decided = decide_version(in(kDitFile), in(kProjectorFile), version);
+
+  Checkpoint checkpoint;
+  checkpoint.directory = directory;
+  checkpoint.has_vae = with_vae;
+  int percent = 5;
+  const auto load = [&](const char* file, const std::string& prefix, int share) {
+    report(percent, std::string("reading ") + file);
+    Checkpoint::Part part{in(file), prefix, read_tensors(in(file))};
+    percent += share;
+    return part;
+  };
+  checkpoint.parts.push_back(load(kProjectorFile, "lq_proj_in.", 10));
+  checkpoint.parts.push_back(load(kTcDecoderFile, "tc_decoder.", 5));
+  if (with_vae) checkpoint.parts.push_back(load(kVaeFile, "vae.", 5));
+  const TensorMap prompt = read_tensors(in(kPromptFile));
+  FLASHVSR_CHECK(prompt.size() == 1 && prompt.begin()->second.dim() == 3, ErrorCode::kModelInvalid, in(kPromptFile),
+                 ": expected one tensor [1, n, text_dim]");
+  checkpoint.prompt = prompt.begin()->second;
+  checkpoint.parts.push_back(load(kDitFile, "dit.", 65));
+  const TensorMap none;
+  checkpoint.config = config_from_released(checkpoint.parts.back().tensors, checkpoint.parts[0].tensors,
+                                           checkpoint.parts[1].tensors, with_vae ? checkpoint.parts[2].tensors : none);
+  checkpoint.config.lq_projector.version = decided;
+  checkpoint.config.name = decided == Version::kV1 ? "FlashVSR v1" : "FlashVSR v1.1";
+  FLASHVSR_CHECK(checkpoint.prompt.size(0) == 1 && checkpoint.prompt.size(2) == checkpoint.config.dit.text_dim,
+                 ErrorCode::kModelInvalid, in(kPromptFile), ": the prompt has shape ", shape_text(checkpoint.prompt.sizes().vec()),
+                 ", expected [1, n, ", checkpoint.config.dit.text_dim, "]");
+  return checkpoint;
+}
+
+void assign_checkpoint(const ParameterWalk& walk, Checkpoint& checkpoint) {
+  for (Checkpoint::Part& part : checkpoint.parts) {
+    // Only the keys below this part's prefix, without it.
+    const ParameterWalk inner = [&](const ParameterVisitor& visit) {
+      walk([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
+        if (key.rfind(part.prefix, 0) == 0) visit(key.substr(part.prefix.size()), tensor, shape);
+      });
+    };
+    const bool is_vae = part.prefix == "vae.";
+    assign_parameters(inner, part.tensors, part.file, [is_vae](const std::string& key) { return is_vae && is_unused_in_vae(key); });
+    part.tensors.clear();
+  }
+}
+
+}  // namespace flashvsr
