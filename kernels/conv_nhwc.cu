@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm80_kernel(const ConvN
 
   // Rows of the pixel tile that this thread fetches.
   const int chunk = thread & 7;
-  const uint16_t* row_input[4];
+  int64_t row_place[4];
   int row_y[4], row_x[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm80_kernel(const ConvN
     const int64_t t = line / g.height;
     row_x[i] = x + g.border;
     row_y[i] = pixel < g.pixels ? y + g.border : -(1 << 20);
-    row_input[i] = p.input + t * p.stride_t * p.in_stride_t + chunk * 8;
+    row_place[i] = t * p.stride_t * p.in_stride_t + chunk * 8;
   }
   const uint16_t* weights = p.weights + (int64_t(p.folded ? phase : 0) * g.out_tiles + n_tile) * iterations *
                                             (kConvTileOut * kConvTileIn);
@@ -111,12 +111,13 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm80_kernel(const ConvN
         dx = tap % 3 - 1;
       }
       const uint32_t stage = base + iteration % kStages * kStageBytes;
+      const uint16_t* source = p.past ? (dt == 0 ? p.past : p.input) : p.input + dt * p.in_stride_t;
       const bool has_channels = block * kConvTileIn + chunk * 8 < p.in_channels;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int y = row_y[i] + dy, x = row_x[i] + dx, row = thread / 8 + 32 * i;
         const bool inside = has_channels && y >= 0 && x >= 0 && y < p.in_height && x < p.in_width;
-        const uint16_t* from = inside ? row_input[i] + dt * p.in_stride_t + y * p.in_stride_y + x * p.in_stride_x +
+        const uint16_t* from = inside ? source + row_place[i] + y * p.in_stride_y + x * p.in_stride_x +
                                             block * kConvTileIn
                                       : p.input;
         copy_async(stage + row * 128 + (((chunk ^ row) & 7) << 4), from, inside ? 16 : 0);

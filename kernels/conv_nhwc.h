@@ -14,7 +14,8 @@
 // kernel_xy 3: pad 1 reads zeros outside the picture (in_height == out rows); pad 0 wants a picture with one
 // more row and column on each side (how replicated borders are expressed). kernel_xy 1: pad 0, no border.
 // kernel_t 1, 2 or 4 steps, never padded: a past is a step in front of the input. A MemBlock's
-// conv(concat[x, x one step ago]) is kernel_t 2 over C channels, dt 0 being the past.
+// conv(concat[x, x one step ago]) is kernel_t 2 over C channels, dt 0 being the past. With `past` (kernel_t 2,
+// stride_t 1) step dt 0 reads past[t] and dt 1 input[t]: two pictures of the same strides and in_frames.
 // upsample 2: the input is enlarged (nearest) before the convolution, without being written: each of the four
 // output phases reads the small picture. With `folded` weights (sums of the taps that meet the same pixel,
 // added in fp32, rounded to bf16) 4 taps instead of 9.
@@ -40,6 +41,7 @@ enum class ConvKernel : int32_t { kAuto = 0, kSm80 = 1, kSm90 = 2 };
 
 struct ConvNhwcParams {
   const uint16_t* input = nullptr;
+  const uint16_t* past = nullptr;
   const uint16_t* weights = nullptr;
   const float* bias = nullptr;
   const uint16_t* residual = nullptr;

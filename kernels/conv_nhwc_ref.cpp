@@ -18,7 +18,7 @@ int64_t conv_weight_elements(const PackConvWeightsParams& p) {
 int check_conv_nhwc(const ConvNhwcParams& p) {
   const auto misaligned = [](const void* pointer) { return (reinterpret_cast<uintptr_t>(pointer) & 15) != 0; };
   if (!p.input || !p.weights || !p.output || misaligned(p.input) || misaligned(p.weights) || misaligned(p.output) ||
-      misaligned(p.residual) || (reinterpret_cast<uintptr_t>(p.bias) & 3)) {
+      misaligned(p.residual) || misaligned(p.past) || (reinterpret_cast<uintptr_t>(p.bias) & 3)) {
     return 1;
   }
   if (p.in_channels < 8 || p.in_channels % 8 || p.out_channels < 8 || p.out_channels % 8 || p.in_frames < 1 ||
@@ -30,7 +30,8 @@ int check_conv_nhwc(const ConvNhwcParams& p) {
     if (stride <= 0 || stride % 8) return 1;
   }
   if ((p.kernel_t != 1 && p.kernel_t != 2 && p.kernel_t != 4) || (p.stride_t != 1 && p.stride_t != 2)) return 1;
-  if (p.in_frames < (p.out_frames - 1) * p.stride_t + p.kernel_t) return 1;
+  if (p.past && (p.kernel_t != 2 || p.stride_t != 1)) return 1;
+  if (p.in_frames < (p.out_frames - 1) * p.stride_t + (p.past ? 1 : p.kernel_t)) return 1;
   if (p.stride_t == 2 && p.in_frames % 2) return 1;
   if (!(p.kernel_xy == 3 && (p.pad == 0 || p.pad == 1)) && !(p.kernel_xy == 1 && p.pad == 0)) return 1;
   if (p.kernel_xy == 3 && p.pad == 0 && (p.in_height < 3 || p.in_width < 3)) return 1;
@@ -110,8 +111,9 @@ int conv_nhwc_ref(const ConvNhwcParams& p) {
                 in_x = p.upsample == 2 ? floor_half(x + dx) : x + dx + border;
               }
               if (in_y < 0 || in_x < 0 || in_y >= p.in_height || in_x >= p.in_width) continue;
-              const uint16_t* pixel = p.input + (t * p.stride_t + dt) * p.in_stride_t + in_y * p.in_stride_y +
-                                      in_x * p.in_stride_x;
+              const uint16_t* source = p.past && dt == 0 ? p.past : p.input;
+              const int step = p.past ? t : t * p.stride_t + dt;
+              const uint16_t* pixel = source + step * p.in_stride_t + in_y * p.in_stride_y + in_x * p.in_stride_x;
               for (int c = 0; c < p.in_channels; ++c) {
                 const int64_t tile =
                     ((((p.folded ? phase : 0) * int64_t{out_tiles} + o / kConvTileOut) * p.kernel_t + dt) * in_blocks +

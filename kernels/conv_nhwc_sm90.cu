@@ -37,7 +37,7 @@ constexpr int kThreads = 384;
 static_assert(kPixelBytes % 1024 == 0 && kSharedBytes <= 232448);
 
 struct Arguments {
-  CUtensorMap input, output, residual;
+  CUtensorMap input, past, output, residual;
   const uint16_t* weights;
   const float* bias;
   int out_channels;
@@ -52,7 +52,7 @@ struct Arguments {
   int64_t phase_stride;   // of weights, in elements
   uint32_t tap_place[4][9];  // start of a tap's matrix, in bytes
   int sub_channels;       // channels of an output step or column
-  int has_residual, relu, upsample;
+  int has_past, has_residual, relu, upsample;
 };
 
 struct Tile {
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm90_kernel(const __gri
           for (int block = 0; block < a.in_blocks; ++block) {
             barrier_wait(empty_pixels(stage), parity);
             barrier_expect(full_pixels(stage), a.load_bytes);
-            load_box(base + stage * kPixelBytes, &a.input, block * kConvTileIn, tile.x + a.start,
+            load_box(base + stage * kPixelBytes, a.has_past && step == 0 ? &a.past : &a.input, block * kConvTileIn, tile.x + a.start,
                      tile.t + a.step_place[step], tile.y + a.start, a.step_parity[step], full_pixels(stage));
             if (++stage == kPixelStages) {
               stage = 0;
@@ -323,7 +323,7 @@ int launch_conv_nhwc_sm90(const ConvNhwcParams& p, void* stream) {
   a.load_bytes = uint32_t(box_x) * kTileT * box_y * kConvTileIn * 2;
   a.group_bytes = uint32_t(box_x) * 128;
   for (int dt = 0; dt < a.steps; ++dt) {
-    a.step_place[dt] = dt / p.stride_t;
+    a.step_place[dt] = p.past ? 0 : dt / p.stride_t;
     a.step_parity[dt] = dt % p.stride_t;
   }
   for (int phase = 0; phase < a.phases; ++phase) {
@@ -352,6 +352,8 @@ int launch_conv_nhwc_sm90(const ConvNhwcParams& p, void* stream) {
                                   cuuint64_t(p.stride_t)};
   const int64_t in_strides[4] = {p.in_stride_x, p.in_stride_t * p.stride_t, p.in_stride_y, p.in_stride_t};
   if (!make_map(&a.input, p.input, in_sizes, in_strides, box_x, kTileT, box_y)) return cudaErrorInvalidValue;
+  a.has_past = p.past != nullptr;
+  if (p.past && !make_map(&a.past, p.past, in_sizes, in_strides, box_x, kTileT, box_y)) return cudaErrorInvalidValue;
   const cuuint64_t out_sizes[5] = {cuuint64_t(up ? 2 * p.out_channels : a.sub_channels), cuuint64_t(width),
                                    cuuint64_t(p.out_frames), cuuint64_t(height), cuuint64_t(up ? 2 : p.grow)};
   const int64_t out_strides[4] = {p.out_stride_x * p.upsample, p.out_stride_t * p.grow, p.out_stride_y * p.upsample,

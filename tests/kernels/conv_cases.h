@@ -16,12 +16,14 @@ struct ConvCase {
   int in_channels, out_channels, frames, height, width;  // of the convolution's own grid
   int kernel_t, stride_t, kernel_xy, pad, upsample, grow;
   bool folded, relu, bias, residual;
+  bool past = false;
 };
 inline std::ostream& operator<<(std::ostream& out, const ConvCase& c) {
   return out << c.in_channels << "->" << c.out_channels << ", " << c.frames << "x" << c.height << "x" << c.width
              << ", k " << c.kernel_t << "/" << c.stride_t << "/" << c.kernel_xy << " pad " << c.pad << " up "
              << c.upsample << " grow " << c.grow << (c.folded ? " folded" : "") << (c.relu ? " relu" : "")
-             << (c.bias ? " bias" : "") << (c.residual ? " residual" : "");
+             << (c.bias ? " bias" : "") << (c.residual ? " residual" : "")
+             << (c.past ? " past" : "");
 }
 
 inline const std::vector<ConvCase>& conv_cases() {
@@ -32,6 +34,7 @@ inline const std::vector<ConvCase>& conv_cases() {
       {128, 256, 3, 21, 19, 1, 1, 3, 1, 1, 1, false, true, true, true},    // cut in all directions
       {80, 136, 2, 17, 9, 1, 1, 3, 1, 1, 1, false, false, true, false},    // channels that fill no tile
       {64, 128, 3, 18, 20, 2, 1, 3, 1, 1, 1, false, true, true, false},    // MemBlock: two steps
+      {64, 136, 3, 18, 11, 2, 1, 3, 1, 1, 1, false, true, true, true, true},  // the same, past apart
       {64, 128, 2, 10, 11, 4, 2, 3, 0, 1, 1, false, false, true, false},   // projector: bordered, stride 2 in time
       {128, 128, 1, 9, 24, 4, 2, 3, 0, 1, 1, false, false, true, false},
       {64, 256, 3, 9, 17, 1, 1, 1, 0, 1, 2, false, false, false, false},   // TGrow 2
@@ -52,6 +55,7 @@ inline ConvNhwcParams conv_params(const ConvCase& c, bool wide_pitch, int64_t* i
   p.out_frames = c.frames;
   p.in_frames = (c.frames - 1) * c.stride_t + c.kernel_t;
   p.in_frames += p.in_frames % c.stride_t;
+  if (c.past) p.in_frames = c.frames;
   p.in_height = c.height + border;
   p.in_width = c.width + border;
   p.kernel_t = c.kernel_t;

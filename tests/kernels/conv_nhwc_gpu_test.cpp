@@ -46,16 +46,18 @@ TEST_P(ConvNhwcGpu, EqualsTwin) {
 
       const std::vector<uint16_t> input = device::random_bf16(in_elements, seed++);
       const std::vector<uint16_t> residual = device::random_bf16(out_elements, seed++);
+      const std::vector<uint16_t> past = device::random_bf16(in_elements, seed++);
       const std::vector<float> bias = device::random_float(c.out_channels, seed++);
       std::vector<uint16_t> expected(out_elements, 0xffff);
       p.input = input.data();
+      p.past = c.past ? past.data() : nullptr;
       p.weights = packed.data();
       p.bias = c.bias ? bias.data() : nullptr;
       p.residual = c.residual ? residual.data() : nullptr;
       p.output = expected.data();
       ASSERT_EQ(conv_nhwc_ref(p), 0);
 
-      Buffer<uint16_t> d_source(source), d_packed(packed.size()), d_input(input), d_residual(residual),
+      Buffer<uint16_t> d_source(source), d_packed(packed.size()), d_input(input), d_residual(residual), d_past(past),
           d_output(out_elements);
       Buffer<float> d_bias(bias);
       pack.source = d_source.get();
@@ -63,6 +65,7 @@ TEST_P(ConvNhwcGpu, EqualsTwin) {
       ASSERT_EQ(launch_pack_conv_weights(pack, nullptr), 0);
       ASSERT_EQ(d_packed.download(), packed);
       p.input = d_input.get();
+      p.past = c.past ? d_past.get() : nullptr;
       p.weights = d_packed.get();
       p.bias = c.bias ? d_bias.get() : nullptr;
       p.residual = c.residual ? d_residual.get() : nullptr;

@@ -33,11 +33,13 @@ double direct(const ConvCase& c, const ConvNhwcParams& p, const std::vector<uint
         if (!border && (big_y < 0 || big_x < 0 || big_y >= c.height * c.upsample || big_x >= c.width * c.upsample)) {
           continue;
         }
-        const uint16_t* pixel = p.input + (t * c.stride_t + dt) * p.in_stride_t +
+        const uint16_t* source = c.past && dt == 0 ? p.past : p.input;
+        const int step = c.past ? t : t * c.stride_t + dt;
+        const uint16_t* pixel = source + step * p.in_stride_t +
                                 (big_y / c.upsample + border) * p.in_stride_y +
                                 (big_x / c.upsample + border) * p.in_stride_x;
         if (border) {
-          pixel = p.input + (t * c.stride_t + dt) * p.in_stride_t + (y + 1 + dy) * p.in_stride_y +
+          pixel = source + step * p.in_stride_t + (y + 1 + dy) * p.in_stride_y +
                   (x + 1 + dx) * p.in_stride_x;
         }
         for (int i = 0; i < c.in_channels; ++i) {
@@ -74,10 +76,12 @@ TEST(ConvNhwc, TwinIsTheLayer) {
       ASSERT_EQ(pack_conv_weights_ref(pack), 0);
       const std::vector<uint16_t> input = small_numbers(in_elements, seed++);
       const std::vector<uint16_t> residual = small_numbers(out_elements, seed++);
+      const std::vector<uint16_t> past = small_numbers(in_elements, seed++);
       std::vector<float> bias(c.out_channels);
       for (int o = 0; o < c.out_channels; ++o) bias[o] = static_cast<float>(o % 5 - 2);
       std::vector<uint16_t> output(out_elements, 0xffff);
       p.input = input.data();
+      p.past = c.past ? past.data() : nullptr;
       p.weights = packed.data();
       p.bias = c.bias ? bias.data() : nullptr;
       p.residual = c.residual ? residual.data() : nullptr;
