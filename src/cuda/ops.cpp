@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Registers the CUDA kernels for the operations of model/ops.h: takes tensors apart into the kernels' parameter
+// structs, on the current stream, without waiting for the device. What a kernel does not take (another dtype, a
+// shape beyond its limits) goes to the reference and is said once; FLASHVSR_STRICT=1 makes it an error.
+#include "model/ops.h"
+
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "kernels/block_mask.h"
+#include "kernels/block_sparse_attention.h"
+#include "kernels/conv_nhwc.h"
+#include "kernels/conv_to_planes.h"
+#include "kernels/layer_norm_modulate.h"
+#include "kernels/norm_rope_window.h"
+
+namespace flashvsr {
+namespace {
+
+using Maybe = std::optional<at::Tensor>;
+using c10::cuda::CUDAGuard;
+
+const uint16_t* bits(const at::Tensor& x) { return static_cast<const uint16_t*>(x.data_ptr()); }
+uint16_t* mutable_bits(const at::Tensor& x) { return static_cast<uint16_t*>(x.data_ptr()); }
+const uint16_t* bits(const Maybe& x) { return x ? bits(*x) : nullptr; }
+void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+void check(int status, const char* name) {
+  FLASHVSR_CHECK(status == 0, ErrorCode::kInternal, name, ": ", cudaGetErrorString(static_cast<cudaError_t>(status)));
+}
+
+// The kernels compute in bf16 and have no gradients.
+bool is_plain_bf16(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 && !(at::GradMode::is_enabled() && x.requires_grad());
+}
+
+void note_reference(const char* name, const at::Tensor& x) {
+  static const bool strict = [] {
+    const char* value = std::getenv("FLASHVSR_STRICT");
+    return value != nullptr && value[0] != '\0' && std::string(value) != "0";
+  }();
+  // fp32 has no kernels by design: the reference is the implementation there.
+  FLASHVSR_CHECK(!strict || x.scalar_type() != at::kBFloat16, ErrorCode::kInternal, name, ": no kernel takes ",
+                 x.sizes(), ", and FLASHVSR_STRICT is set");
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (said.insert(name).second) log(LogLevel::kInfo, name, ": no kernel takes ", x.sizes(), ", running the reference");
+}
+
+// --- constants made from weights, kept as long as the weight lives ----------------------------------------------
+
+class DerivedWeights {
+ public:
+  template <typename Make>
+  at::Tensor get(const at::Tensor& weight, int64_t variant, const Make& make) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Key key{weight.unsafeGetTensorImpl(), variant};
+    const auto found = entries_.find(key);
+    if (found != entries_.end()) {
+      if (!found->second.source.expired() && found->second.data == weight.data_ptr()) return found->second.derived;
+      entries_.erase(found);
+    }
+    for (auto it = entries_.begin(); it != entries_.end();) {
+      it = it->second.source.expired() ? entries_.erase(it) : std::next(it);
+    }
+    at::Tensor derived = make();
+    entries_.emplace(key, Entry{c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>(weight.getIntrusivePtr()),
+                                weight.data_ptr(), derived});
+    return derived;
+  }
+
+ private:
+  using Key = std::pair<const void*, int64_t>;
+  struct Entry {
+    c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> source;
+    const void* data;
+    at::Tensor derived;
+  };
+  std::mutex mutex_;
+  std::map<Key, Entry> entries_;
+};
+
+DerivedWeights& derived_weights() {
+  static DerivedWeights* weights = new DerivedWeights;  // outlives every tensor
+  return *weights;
+}
+
+at::Tensor float_bias(const at::Tensor& bias) {
+  return derived_weights().get(bias, 0, [&] { return bias.to(at::kFloat).contiguous(); });
+}
+
+// weight [O, C*past, dt, 3, 3] or [O, C, k, k]; two_steps: input channels are [now, past].
+at::Tensor packed_weight(const at::Tensor& weight, bool two_steps, bool folded) {
+  return derived_weights().get(weight, 1 + (two_steps ? 2 : 0) + (folded ? 4 : 0), [&] {
+    PackConvWeightsParams p;
+    const bool is_3d = weight.dim() == 5;
+    at::Tensor source = weight;
+    const int64_t kernel = weight.size(-1);
+    // dy and dx must share a stride.
+    if (weight.stride(-2) != kernel * weight.stride(-1)) source = weight.contiguous();
+    p.out_channels = static_cast<int32_t>(source.size(0));
+    p.in_channels = static_cast<int32_t>(source.size(1) / (two_steps ? 2 : 1));
+    p.kernel_t = is_3d ? static_cast<int32_t>(source.size(2)) : two_steps ? 2 : 1;
+    p.kernel_xy = static_cast<int32_t>(kernel);
+    p.folded = folded;
+    p.stride_o = source.stride(0);
+    p.stride_c = source.stride(1);
+    p.stride_xy = source.stride(-1);
+    p.stride_t = is_3d ? source.stride(2) : 0;
+    p.source = bits(source);
+    if (two_steps) {
+      p.source += p.in_channels * p.stride_c;
+      p.stride_t = -p.in_channels * p.stride_c;
+    }
+    at::Tensor packed = at::empty({conv_weight_elements(p)}, weight.options());
+    p.packed = mutable_bits(packed);
+    check(launch_pack_conv_weights(p, stream()), "pack_conv_weights");
+    return packed;
+  });
+}
+
+// --- transformer ------------------------------------------------------------------------------------------------
+
+bool rows_fit(const at::Tensor& x) {
+  return is_plain_bf16(x) && x.dim() == 2 && x.is_contiguous() && x.size(0) > 0 && x.size(1) % 8 == 0 &&
+         x.size(1) <= 3072;
+}
+
+at::Tensor row_norm(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor* shift, double eps, RowNorm norm) {
+  const CUDAGuard guard(x.device());
+  at::Tensor out = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.x = bits(x);
+  p.scale1 = bits(scale1);
+  p.shift = shift ? bits(*shift) : nullptr;
+  p.out = mutable_bits(out);
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  p.eps = static_cast<float>(eps);
+  p.norm = norm;
+  check(launch_layer_norm_modulate(p, stream()), "layer_norm_modulate");
+  return out;
+}
+
+at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps) {
+  if (!rows_fit(x)) {
+    note_reference("layer_norm_modulate", x);
+    return reference::layer_norm_modulate(x, scale1, shift, eps);
+  }
+  return row_norm(x, scale1, &shift, eps, RowNorm::kModulate);
+}
+
+at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  if (!rows_fit(x)) {
+    note_reference("layer_norm_affine", x);
+    return reference::layer_norm_affine(x, weight, bias, eps);
+  }
+  return row_norm(x, weight, &bias, eps, RowNorm::kAffine);
+}
+
+at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (!rows_fit(x)) {
+    note_reference("rms_norm_rows", x);
+    return reference::rms_norm_rows(x, weight, eps);
+  }
+  return row_norm(x, weight, nullptr, eps, RowNorm::kRms);
+}
+
+at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  if (!rows_fit(x) || !y.is_contiguous()) {
+    note_reference("gated_residual", x);
+    return reference::gated_residual(x, y, gate);
+  }
+  const CUDAGuard guard(x.device());
+  at::Tensor sum = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.x = bits(x);
+  p.y = bits(y);
+  p.gate = bits(gate);
+  p.sum = mutable_bits(sum);
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  p.norm = RowNorm::kNone;
+  check(launch_layer_norm_modulate(p, stream()), "gated_residual");
+  return sum;
+}
+
+at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!is_plain_bf16(x) || x.dim() != 2) {
+    note_reference("linear_gelu", x);
+    return reference::linear_gelu(x, weight, bias);
+  }
+  // cuBLASLt with its GELU epilogue, which is the tanh form.
+  return at::_addmm_activation(bias, x, weight.t(), 1, 1, /*use_gelu=*/true);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> norm_rope_window(
+    const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps, int64_t heads, int64_t f,
+    int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t dim = qkv.size(1) / 3, head_dim = dim / heads;
+  NormRopeWindowParams p;
+  p.frames = static_cast<int32_t>(f);
+  p.height = static_cast<int32_t>(h);
+  p.width = static_cast<int32_t>(w);
+  p.dim = static_cast<int32_t>(dim);
+  p.head_dim = static_cast<int32_t>(head_dim);
+  p.eps = static_cast<float>(eps);
+  if (!is_plain_bf16(qkv) || !qkv.is_contiguous() || (head_dim != 64 && head_dim != 128) || dim > 1536 ||
+      cos.scalar_type() != at::kDouble || !cos.is_contiguous() || !sin.is_contiguous()) {
+    note_reference("norm_rope_window", qkv);
+    WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
+    return {r.q, r.k, r.v, r.q_mean, r.k_mean};
+  }
+  const CUDAGuard guard(qkv.device());
+  const int64_t windows = f * h * w / 128;
+  const at::Tensor q = at::empty({windows, 128, dim}, qkv.options()), k = at::empty_like(q), v = at::empty_like(q);
+  const at::Tensor q_mean = at::empty({windows, dim}, qkv.options()), k_mean = at::empty_like(q_mean);
+  const at::Tensor workspace = at::empty({static_cast<int64_t>(norm_rope_window_workspace_bytes(p))},
+                                         qkv.options().dtype(at::kByte));
+  p.qkv = bits(qkv);
+  p.q_weight = bits(q_weight);
+  p.k_weight = bits(k_weight);
+  p.cosine = cos.data_ptr<double>();
+  p.sine = sin.data_ptr<double>();
+  p.q = mutable_bits(q);
+  p.k = mutable_bits(k);
+  p.v = mutable_bits(v);
+  p.q_mean = mutable_bits(q_mean);
+  p.k_mean = mutable_bits(k_mean);
+  p.workspace = workspace.data_ptr();
+  check(launch_norm_rope_window(p, stream()), "norm_rope_window");
+  return {q, k, v, q_mean, k_mean};
+}
+
+std::tuple<at::Tensor, at::Tensor> block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
+                                              int64_t rows, int64_t columns, int64_t local_range, int64_t topk) {
+  const int64_t windows = rows * columns, q_blocks = q_mean.size(0), k_blocks = k_mean.size(0);
+  const int64_t head_dim = q_mean.size(1) / heads, pairs = heads * q_blocks * k_blocks;
+  const bool fits = is_plain_bf16(q_mean) && q_mean.is_contiguous() && k_mean.is_contiguous() && head_dim <= 128 &&
+                    head_dim % 8 == 0 && k_blocks / windows <= kBlockMaskSlots && pairs < (int64_t{1} << 31) &&
+                    topk >= 0;
+  if (!fits) {
+    note_reference("block_mask", q_mean);
+    BlockPairs r = reference::block_mask(q_mean, k_mean, heads, {rows, columns}, local_range, topk);
+    return {r.row_begin, r.column};
+  }
+  const CUDAGuard guard(q_mean.device());
+  const auto options = q_mean.options().dtype(at::kInt);
+  const at::Tensor row_begin = at::empty({heads, q_blocks + 1}, options), column = at::empty({pairs}, options);
+  BlockMaskParams p;
+  p.q_mean = bits(q_mean);
+  p.heads = static_cast<int32_t>(heads);
+  p.head_dim = static_cast<int32_t>(head_dim);
+  p.rows = static_cast<int32_t>(rows);
+  p.columns = static_cast<int32_t>(columns);
+  p.q_slots = static_cast<int32_t>(q_blocks / windows);
+  p.k_slots = static_cast<int32_t>(k_blocks / windows);
+  p.local_range = static_cast<int32_t>(local_range);
+  p.topk = topk;
+  for (int32_t i = 0; i < p.k_slots; ++i) p.k_mean[i] = bits(k_mean) + i * windows * k_mean.size(1);
+  const at::Tensor workspace = at::empty({static_cast<int64_t>(block_mask_workspace_bytes(p))},
+                                         options.dtype(at::kByte));
+  p.row_begin = row_begin.data_ptr<int32_t>();
+  p.column = column.data_ptr<int32_t>();
+  p.workspace = workspace.data_ptr();
+  check(launch_block_mask(p, stream()), "block_mask");
+  return {row_begin, column};
+}
+
+at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, const Maybe& value_ring,
+                                  const at::Tensor& key_now, const at::Tensor& value_now, const at::Tensor& slot_map,
+                                  const at::Tensor& row_begin, const at::Tensor& column, int64_t heads, int64_t f,
+                                  int64_t h, int64_t w) {
+  const int64_t dim = q.size(2), head_dim = dim / heads, windows = (h / 8) * (w / 8);
+  const auto dense = [](const Maybe& x) { return !x || x->is_contiguous(); };
+  if (!is_plain_bf16(q) || !q.is_contiguous() || !key_now.is_contiguous() || !value_now.is_contiguous() ||
+      !dense(key_ring) || !dense(value_ring) || (head_dim != 64 && head_dim != 128)) {
+    note_reference("block_sparse_attention", q);
+    const at::Tensor none;
+    return reference::block_sparse_attention(
+        q, {key_ring.value_or(none), value_ring.value_or(none), key_now, value_now}, slot_map, {row_begin, column},
+        heads, {f, h, w});
+  }
+  const CUDAGuard guard(q.device());
+  const at::Tensor out = at::empty({f * h * w, dim}, q.options());
+  BlockSparseAttentionParams p;
+  p.query = bits(q);
+  p.key_ring = bits(key_ring);
+  p.value_ring = bits(value_ring);
+  p.key_current = bits(key_now);
+  p.value_current = bits(value_now);
+  p.slot_map = slot_map.data_ptr<int32_t>();
+  p.row_begin = row_begin.data_ptr<int32_t>();
+  p.column = column.data_ptr<int32_t>();
+  p.output = mutable_bits(out);
+  p.heads = static_cast<int32_t>(heads);
+  p.head_dim = static_cast<int32_t>(head_dim);
+  p.q_blocks = static_cast<int32_t>(q.size(0));
+  p.windows = static_cast<int32_t>(windows);
+  p.ring_slots = key_ring ? static_cast<int32_t>(key_ring->size(0)) : 0;
+  p.current_slots = static_cast<int32_t>(key_now.size(0) / windows);
+  p.slots = static_cast<int32_t>(slot_map.size(0));
+  p.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  p.raster_output = true;
+  p.frames = static_cast<int32_t>(f);
+  p.height = static_cast<int32_t>(h);
+  p.width = static_cast<int32_t>(w);
+  const at::Tensor workspace =
+      at::empty({static_cast<int64_t>(block_sparse_attention_workspace_bytes(p.heads, p.q_blocks))},
+                q.options().dtype(at::kByte));
+  p.workspace = workspace.data_ptr();
+  check(launch_block_sparse_attention(p, stream()), "block_sparse_attention");
+  return out;
+}
+
+// --- projector --------------------------------------------------------------------------------------------------
+
+at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t channels = x.size(1), steps = x.size(2), h = x.size(3), w = x.size(4), out_channels = weight.size(0);
+  if (!is_plain_bf16(x) || x.size(0) != 1 || channels % 8 || out_channels % 8 || steps % 2 || steps < 4) {
+    note_reference("projector_conv", x);
+    return reference::projector_conv(x, weight, bias);
+  }
+  const CUDAGuard guard(x.device());
+  // Replicated borders become data: one more row and column on each side, channels last.
+  const at::Tensor padded = at::empty({steps, h + 2, w + 2, channels}, x.options());
+  const at::Tensor inside = x.select(0, 0).permute({1, 2, 3, 0});
+  padded.narrow(1, 1, h).narrow(2, 1, w).copy_(inside);
+  padded.narrow(1, 1, h).select(2, 0).copy_(inside.select(2, 0));
+  padded.narrow(1, 1, h).select(2, w + 1).copy_(inside.select(2, w - 1));
+  padded.select(1, 0).copy_(padded.select(1, 1));
+  padded.select(1, h + 1).copy_(padded.select(1, h));
+
+  const int64_t out_steps = (steps - 2) / 2;
+  const at::Tensor out = at::empty({out_steps, h, w, out_channels}, x.options());
+  const at::Tensor packed = packed_weight(weight, false, false), bias32 = float_bias(bias);
+  ConvNhwcParams p;
+  p.input = bits(padded);
+  p.weights = bits(packed);
+  p.bias = bias32.data_ptr<float>();
+  p.output = mutable_bits(out);
+  p.in_stride_t = padded.stride(0);
+  p.in_stride_y = padded.stride(1);
+  p.in_stride_x = padded.stride(2);
+  p.out_stride_t = out.stride(0);
+  p.out_stride_y = out.stride(1);
+  p.out_stride_x = out.stride(2);
+  p.in_channels = static_cast<int32_t>(channels);
+  p.in_frames = static_cast<int32_t>(steps);
+  p.in_height = static_cast<int32_t>(h + 2);
+  p.in_width = static_cast<int32_t>(w + 2);
+  p.out_channels = static_cast<int32_t>(out_channels);
+  p.out_frames = static_cast<int32_t>(out_steps);
+  p.kernel_t = 4;
+  p.stride_t = 2;
+  p.kernel_xy = 3;
+  p.pad = 0;
+  check(launch_conv_nhwc(p, stream()), "projector_conv");
+  return out.permute({3, 0, 1, 2}).unsqueeze(0);
+}
+
+at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
+  const int64_t channels = x.size(1);
+  if (!is_plain_bf16(x) || x.size(0) != 1 || channels % 8 || channels > 3072) {
+    note_reference("channel_rms_norm_silu", x);
+    return reference::channel_rms_norm_silu(x, gamma);
+  }
+  const at::Tensor rows = x.select(0, 0).permute({1, 2, 3, 0}).contiguous();  // already so after projector_conv
+  const at::Tensor flat = row_norm(rows.view({-1, channels}), gamma.view({channels}), nullptr, 0, RowNorm::kChannelRms);
+  return flat.view(rows.sizes()).permute({3, 0, 1, 2}).unsqueeze(0);
+}
+
+// --- TC decoder -------------------------------------------------------------------------------------------------
+
+bool is_channels_last(const at::Tensor& x) {
+  return x.dim() == 4 && x.stride(1) == 1 && x.stride(3) == x.size(1) && x.stride(2) == x.size(3) * x.stride(3) &&
+         (x.size(0) == 1 || x.stride(0) == x.size(2) * x.stride(2));
+}
+
+at::Tensor empty_channels_last(int64_t t, int64_t c, int64_t h, int64_t w, const at::Tensor& like) {
+  return at::empty({t, c, h, w}, like.options(), at::MemoryFormat::ChannelsLast);
+}
+
+// Sizes and strides of a channels-last picture, whatever its stride says where the size is 1.
+void set_input(ConvNhwcParams& p, const at::Tensor& x) {
+  p.input = bits(x);
+  p.in_channels = static_cast<int32_t>(x.size(1));
+  p.in_frames = static_cast<int32_t>(x.size(0));
+  p.in_height = static_cast<int32_t>(x.size(2));
+  p.in_width = static_cast<int32_t>(x.size(3));
+  p.in_stride_x = x.size(1);
+  p.in_stride_y = p.in_stride_x * x.size(3);
+  p.in_stride_t = p.in_stride_y * x.size(2);
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight, const Maybe& bias, const Maybe& add,
+                   bool relu, int64_t up) {
+  const int64_t channels = x.size(1), out_channels = weight.size(0);
+  const bool plain = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && weight.size(2) == 3 &&
+                     is_channels_last(x) && (!past || is_channels_last(*past)) && (!add || is_channels_last(*add));
+  const bool tiles = plain && channels % 8 == 0 && out_channels % 8 == 0 && (up == 1 || (up == 2 && out_channels % 128 == 0));
+  const bool planes = plain && out_channels == 3 && channels % 32 == 0 && channels <= 128 && up == 1 && !past && !add &&
+                      !relu;
+  if (!tiles && !planes) {
+    note_reference("conv3x3", x);
+    const at::Tensor none;
+    return reference::conv3x3(x, past.value_or(none), weight, bias.value_or(none), add.value_or(none), relu, up);
+  }
+  const CUDAGuard guard(x.device());
+  const at::Tensor bias32 = bias ? float_bias(*bias) : at::Tensor();
+  if (planes) {
+    const at::Tensor source = weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
+    const at::Tensor out = at::empty({3, x.size(0), x.size(2), x.size(3)}, x.options());
+    ConvToPlanesParams p;
+    p.input = bits(x);
+    p.weight = bits(source);
+    p.bias = bias ? bias32.data_ptr<float>() : nullptr;
+    p.output = mutable_bits(out);
+    p.plane_stride = out.stride(0);
+    p.frame_stride = out.stride(1);
+    p.stride_o = source.stride(0);
+    p.stride_c = source.stride(1);
+    p.stride_xy = source.stride(3);
+    p.channels = static_cast<int32_t>(channels);
+    p.frames = static_cast<int32_t>(x.size(0));
+    p.height = static_cast<int32_t>(x.size(2));
+    p.width = static_cast<int32_t>(x.size(3));
+    check(launch_conv_to_planes(p, stream()), "conv_to_planes");
+    return out.transpose(0, 1);
+  }
+  const at::Tensor packed = packed_weight(weight, past.has_value(), up == 2);
+  const at::Tensor out = empty_channels_last(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x);
+  ConvNhwcParams p;
+  set_input(p, x);
+  p.past = bits(past);
+  p.weights = bits(packed);
+  p.bias = bias ? bias32.data_ptr<float>() : nullptr;
+  p.residual = bits(add);
+  p.output = mutable_bits(out);
+  p.out_stride_x = out_channels;
+  p.out_stride_y = p.out_stride_x * out.size(3);
+  p.out_stride_t = p.out_stride_y * out.size(2);
+  p.out_channels = static_cast<int32_t>(out_channels);
+  p.out_frames = static_cast<int32_t>(x.size(0));
+  p.kernel_t = past ? 2 : 1;
+  p.upsample = static_cast<int32_t>(up);
+  p.folded = up == 2;
+  p.relu = relu;
+  check(launch_conv_nhwc(p, stream()), "conv3x3");
+  return out;
+}
+
+at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
+  const int64_t out_channels = weight.size(0);
+  const bool fits = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && is_channels_last(x) &&
+                    x.size(1) % 8 == 0 && out_channels % 8 == 0 &&
+                    (grow == 1 || (grow == 2 && out_channels % 256 == 0));
+  if (!fits) {
+    note_reference("time_grow", x);
+    return reference::time_grow(x, weight, grow);
+  }
+  const CUDAGuard guard(x.device());
+  const at::Tensor packed = packed_weight(weight, false, false);
+  const at::Tensor out = empty_channels_last(x.size(0) * grow, out_channels / grow, x.size(2), x.size(3), x);
+  ConvNhwcParams p;
+  set_input(p, x);
+  p.weights = bits(packed);
+  p.output = mutable_bits(out);
+  p.out_stride_x = out.size(1);
+  p.out_stride_y = p.out_stride_x * out.size(3);
+  p.out_stride_t = p.out_stride_y * out.size(2);
+  p.out_channels = static_cast<int32_t>(out_channels);
+  p.out_frames = static_cast<int32_t>(x.size(0));
+  p.kernel_xy = 1;
+  p.pad = 0;
+  p.grow = static_cast<int32_t>(grow);
+  check(launch_conv_nhwc(p, stream()), "time_grow");
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(flashvsr, CUDA, m) {
+  m.impl("layer_norm_modulate", layer_norm_modulate);
+  m.impl("layer_norm_affine", layer_norm_affine);
+  m.impl("gated_residual", gated_residual);
+  m.impl("linear_gelu", linear_gelu);
+  m.impl("norm_rope_window", norm_rope_window);
+  m.impl("rms_norm_rows", rms_norm_rows);
+  m.impl("block_mask", block_mask);
+  m.impl("block_sparse_attention", block_sparse_attention);
+  m.impl("projector_conv", projector_conv);
+  m.impl("channel_rms_norm_silu", channel_rms_norm_silu);
+  m.impl("conv3x3", conv3x3);
+  m.impl("time_grow", time_grow);
+}
+
+}  // namespace flashvsr
