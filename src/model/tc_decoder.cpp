@@ -34,7 +34,8 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
     const at::Tensor by_time = x.unflatten(0, {batch, steps});
     const at::Tensor first =
         memory.defined() ? memory.unsqueeze(1) : at::zeros_like(by_time.narrow(1, 0, 1));
-    past = at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1);
+    // A five-dimensional cat forgets channels_last, and every convolution behind it would run plain.
+    past = at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1).contiguous(x.suggest_memory_format());
     memory = by_time.select(1, steps - 1).clone();
   }
   const at::Tensor y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
