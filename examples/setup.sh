@@ -72,7 +72,8 @@ fi
 
 # 3. configure: when new, or when an option differs from last time
 if [ -z "${CXX:-}" ] && command -v ccache >/dev/null; then export CC="ccache ${CC:-gcc}" CXX='ccache g++'; fi
-stamp="$PWD ${options[*]}"
+# also when a test library came since: meson asked for it then and did not find it
+stamp="$PWD ${options[*]} $(for p in gtest_main gstreamer-cuda-1.0; do pkg-config --exists $p && echo $p || true; done | xargs)"
 if [ ! -e "$build/build.ninja" ]; then
   say "configuring $build"
   meson setup "$build" "${options[@]}" >"$build.log" 2>&1 || { tail -n 30 "$build.log" >&2; die "meson failed"; }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tree_rules.sh [--self-test] [TREE]
 # What holds for tracked files: no package registry's host, no path of one machine, an SPDX line in each
-# source, 32 MiB together. Patterns are written so that they do not match themselves.
+# source, every test known to meson, 32 MiB together. Patterns are written so that they do not match themselves.
 set -euo pipefail
 self_test=no; if [ "${1:-}" = --self-test ]; then self_test=yes; shift; fi
 tree=$(cd "${1:-$(dirname "$0")/../..}" && pwd)
@@ -29,6 +29,22 @@ check() {  # TREE
       head -n 5 "$f" | grep -q 'SPDX-License-Identifier: LGPL-2\.1-or-later' || echo "$f"
     done)
   [ -z "$out" ] || { echo "no SPDX line in the first five lines of:"; echo "$out"; bad=1; }
+  # A test that no meson.build names never runs, and nobody notices.
+  out=$(git ls-files 'tests/**_test.c' 'tests/**_test.cpp' 'tests/**_fuzz.cpp' | while IFS= read -r f; do
+      stem=$(basename "$f" | sed -E 's/(_gpu)?(_test)?\.(c|cpp)$//'); room=$(dirname "$f")
+      while [ "$room" != . ]; do
+        if [ -f "$room/meson.build" ] && git ls-files --error-unmatch "$room/meson.build" > /dev/null 2>&1 &&
+          grep -qE "['/]$stem(_test)?(\.c|\.cpp)?'" "$room/meson.build"; then continue 2; fi
+        room=$(dirname "$room")
+      done
+      echo "$f"
+    done)
+  [ -z "$out" ] || { echo "tests that no meson.build names:"; echo "$out"; bad=1; }
+  out=$(git ls-files 'tests/*/meson.build' | while IFS= read -r f; do
+      room=${f#tests/}; room=${room%/meson.build}; case $room in */*) continue;; esac
+      grep -q "subdir('$room')" tests/meson.build || echo "$room"
+    done)
+  [ -z "$out" ] || { echo "test rooms that tests/meson.build does not enter:" $out; bad=1; }
   size=$(git ls-files -z | xargs -0 stat -c %s -- 2>/dev/null | awk '{s += $1} END {print s + 0}')
   [ "$size" -le $limit ] || { echo "tracked files take $size bytes, more than $limit"; bad=1; }
   [ $bad = 1 ] || echo "tree rules: kept, $((size / 1024)) KiB tracked"
@@ -47,8 +63,10 @@ plant 'a host' <<< 'echo "see https://py""pi.org/x" > a.md'
 plant 'a path' <<< 'echo "cd /""root/x" > a.md'
 plant 'a home' <<< 'echo "in \"/home""/jane/x\"" > a.md'
 plant 'a source without SPDX' <<< 'echo "int a;" > a.cpp'
+plant 'a test unknown to meson' <<< 'mkdir -p tests/x; printf "// SPDX-License-Identifier: LGPL-2.1-or-later\n" | tee tests/x/a_test.cpp > tests/x/meson.build; echo "# SPDX-License-Identifier: LGPL-2.1-or-later" > tests/meson.build; echo "subdir('"'x'"')" >> tests/meson.build'
+plant 'a room unknown to meson' <<< 'mkdir -p tests/x; echo "# SPDX-License-Identifier: LGPL-2.1-or-later" | tee tests/meson.build > tests/x/meson.build'
 plant 'too much' <<< 'head -c 34000000 /dev/zero > a.bin'
 rm -rf "$work/t"; mkdir "$work/t"; git -C "$work/t" init -q
 printf '// SPDX-License-Identifier: LGPL-2.1-or-later\nint a;\n' > "$work/t/a.cpp"; git -C "$work/t" add -A
 (check "$work/t") > /dev/null || { echo "a clean tree was refused"; exit 1; }
-echo "tree rules: 5 planted violations, all found"
+echo "tree rules: 7 planted violations, all found"
