@@ -74,15 +74,15 @@ fi
 if [ -z "${CXX:-}" ] && command -v ccache >/dev/null; then export CC="ccache ${CC:-gcc}" CXX='ccache g++'; fi
 # also when a test library came since: meson asked for it then and did not find it
 stamp="$PWD ${options[*]} $(for p in gtest_main gstreamer-cuda-1.0; do pkg-config --exists $p && echo $p || true; done | xargs)"
+log=$(mktemp); trap 'rm -f "$log"' EXIT
 if [ ! -e "$build/build.ninja" ]; then
   say "configuring $build"
-  meson setup "$build" "${options[@]}" >"$build.log" 2>&1 || { tail -n 30 "$build.log" >&2; die "meson failed"; }
+  meson setup "$build" "${options[@]}" >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "meson failed"; }
 elif [ "$(cat "$build/.setup" 2>/dev/null)" != "$stamp" ]; then
   say "configuring $build again"
-  meson setup --reconfigure "$build" "${options[@]}" >"$build.log" 2>&1 ||
-    meson setup --wipe "$build" "${options[@]}" >"$build.log" 2>&1 || { tail -n 30 "$build.log" >&2; die "meson failed"; }
+  meson setup --reconfigure "$build" "${options[@]}" >"$log" 2>&1 ||
+    meson setup --wipe "$build" "${options[@]}" >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "meson failed"; }
 fi
-mv -f "$build.log" "$build/setup.log" 2>/dev/null || true
 echo "$stamp" > "$build/.setup"
 
 # 4. build. LibTorch's headers take up to 1.2 GB per compiler.
@@ -94,7 +94,7 @@ targets=()
 if [ $demo = yes ]; then
   # what there is of: the element, the engine, its CUDA part, the program
   mapfile -t targets < <(ninja -C "$build" -t targets all | sed -n 's/: .*//p' |
-    grep -xE 'gst/libgstflashvsr\.so|src/libflashvsr\.so|src/cuda/libflashvsr_cuda\.so|examples/flashvsr-upscale')
+    grep -xE 'gst/libgstflashvsr\.so|src/libflashvsr\.so|src/cuda/libflashvsr_cuda\.so|tests/support/libflashvsr_fake\.so|examples/flashvsr-upscale')
 fi
 say "building with $jobs job(s)"
 ninja -C "$build" -j "$jobs" --quiet ${targets[@]+"${targets[@]}"} || die "the build failed"

@@ -31,6 +31,10 @@ case $input in *://*) ;; *) [ -f "$input" ] || { echo "upscale.sh: no such file:
 "$here/examples/setup.sh" "${setup[@]}"
 build=${FLASHVSR_BUILD:-build}; case $build in /*) ;; *) build=$here/$build;; esac
 export GST_PLUGIN_PATH=$build/gst${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+if [ "${FLASHVSR_ENGINE:-}" = disabled ] && [ -z "${FLASHVSR_ENGINE_PATH:-}" ]; then
+  FLASHVSR_ENGINE_PATH=$build/tests/support/libflashvsr_fake.so
+  echo "== no engine (FLASHVSR_ENGINE=disabled): the FAKE one repeats pixels, for trying the pipeline only"
+fi
 export FLASHVSR_ENGINE_PATH=${FLASHVSR_ENGINE_PATH:-$build/src/libflashvsr.so}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}   # LibTorch's idle threads must not spin beside the encoder
 # GStreamer out of tools/make-gst-bundle

@@ -10,6 +10,7 @@ failed case more. Exit status 0 only when nothing failed and at least one case p
 import collections
 import json
 import os
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -43,9 +44,12 @@ def main(logs):
                 return 1
             results[record['name']] = record['result']
 
+    with open(os.path.join(logs, 'testlog.junit.xml'), encoding='utf-8', errors='replace') as file:
+        report = re.sub('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]', '?', file.read())  # what tests print
+
     counts = {name: collections.Counter() for name in results}
     failed = []
-    for suite in ET.parse(os.path.join(logs, 'testlog.junit.xml')).getroot().iter('testsuite'):
+    for suite in ET.fromstring(report.encode()).iter('testsuite'):
         for case in suite.findall('testcase'):
             name = program_of(suite.get('name'), case, results)
             if name is None:
