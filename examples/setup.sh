@@ -19,7 +19,7 @@ for a in "$@"; do case $a in
 build=${FLASHVSR_BUILD:-build} engine=${FLASHVSR_ENGINE:-enabled}
 
 # 1. packages
-packages="g++ meson ninja-build pkg-config python3 libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+packages="g++ meson ninja-build pkg-config python3 xz-utils libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav"
 [ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev"
