@@ -22,28 +22,41 @@ void LqProjector::visit_parameters(const std::string& prefix, const ParameterVis
   visit(prefix + "linear_layers.0.bias", linear_bias_, {config_.out_dim});
 }
 
-// clip [1, 3*u*u, 4, h, w] -> [1, h*w, D]; undefined for the first clip of a stream.
-at::Tensor LqProjector::project_clip(const at::Tensor& clip, LqCache& cache) const {
-  const bool is_first = cache.clips == 0;
-  ++cache.clips;
-  const bool is_causal = config_.version == Version::kV1_1;
-  if (!is_causal && is_first) return {};
-
-  const at::Tensor tail = clip.narrow(2, 2, 2);
-  const at::Tensor past1 = is_causal ? cache.conv1 : tail;
-  // Without a past the first step stands for it.
-  const at::Tensor front = past1.defined() ? past1 : clip.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1});
-  if (is_causal) cache.conv1 = tail.clone();
-  at::Tensor x = ops::projector_conv(at::cat({front, clip}, 2), conv1_weight_, conv1_bias_);
-  x = ops::channel_rms_norm_silu(x, norm1_gamma_);
-
-  const at::Tensor past2 = is_causal ? cache.conv2 : x;
-  const at::Tensor current = x;
-  if (is_causal) cache.conv2 = current;
-  if (is_first) return {};
-  x = ops::projector_conv(at::cat({past2, current}, 2), conv2_weight_, conv2_bias_);
+// Convolution 2, norm and linear of steps that already carry their two past ones.
+at::Tensor LqProjector::project_tokens(const at::Tensor& steps) const {
+  at::Tensor x = ops::projector_conv(steps, conv2_weight_, conv2_bias_);
   x = ops::channel_rms_norm_silu(x, norm2_gamma_);
-  return at::linear(x.flatten(2).transpose(1, 2), linear_weight_, linear_bias_);
+  // [1, C, clips, h, w] -> [1, clips*h*w, C]
+  return at::linear(x.permute({0, 2, 3, 4, 1}).flatten(1, 3), linear_weight_, linear_bias_);
+}
+
+at::Tensor LqProjector::hidden_steps(const at::Tensor& steps) const {
+  return ops::channel_rms_norm_silu(ops::projector_conv(steps, conv1_weight_, conv1_bias_), norm1_gamma_);
+}
+
+// All clips of a call at once: with the two past steps in front the convolutions slide over them
+// exactly as clip by clip.
+at::Tensor LqProjector::project_causal(const at::Tensor& steps, LqCache& cache) const {
+  const bool is_first = !cache.conv1.defined();
+  // Without a past the first step stands for it.
+  const at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
+  const at::Tensor hidden = hidden_steps(at::cat({front, steps}, 2));
+  // The first clip's hidden steps are the past of the second: it has no tokens of its own.
+  const at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
+  cache.conv1 = steps.narrow(2, steps.size(2) - 2, 2).clone();
+  cache.conv2 = hidden.narrow(2, hidden.size(2) - 2, 2).clone();
+  return seen.size(2) < 4 ? at::Tensor() : project_tokens(seen);
+}
+
+// Each clip is fed its own tail; the first frame of a stream has no tokens.
+at::Tensor LqProjector::project_buffered(const at::Tensor& steps, bool is_first) const {
+  std::vector<at::Tensor> tokens;
+  for (int64_t begin = is_first ? 4 : 0; begin < steps.size(2); begin += 4) {
+    const at::Tensor clip = steps.narrow(2, begin, 4);
+    const at::Tensor hidden = hidden_steps(at::cat({clip.narrow(2, 2, 2), clip}, 2));
+    tokens.push_back(project_tokens(at::cat({hidden, hidden}, 2)));
+  }
+  return tokens.empty() ? at::Tensor() : at::cat(tokens, 1);
 }
 
 at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
@@ -52,24 +65,22 @@ at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
                      lq.size(4) % u == 0,
                  ErrorCode::kInternal, "lq_projector: input is ", lq.sizes(),
                  ", expected [1, 3, F, multiple of ", u, ", multiple of ", u, "]");
-  at::Tensor frames = lq;
-  if (cache.clips == 0) frames = at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2);
+  const bool is_first = cache.clips == 0;
+  const at::Tensor frames =
+      is_first ? at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2) : lq;
   FLASHVSR_CHECK(frames.size(2) % 4 == 0, ErrorCode::kInternal, "lq_projector: ", lq.size(2),
                  " frames, expected clips of 4 (and one frame before the first clip of a stream)");
+  cache.clips += frames.size(2) / 4;
 
-  const int64_t h = lq.size(3) / u, w = lq.size(4) / u;
-  // channel (c*u + dy)*u + dx
-  const at::Tensor unshuffled = frames.reshape({1, 3, frames.size(2), h, u, w, u})
-                                    .permute({0, 1, 4, 6, 2, 3, 5})
-                                    .reshape({1, 3 * u * u, frames.size(2), h, w});
-  std::vector<at::Tensor> tokens;
-  for (int64_t begin = 0; begin < frames.size(2); begin += 4) {
-    at::Tensor clip_tokens = project_clip(unshuffled.narrow(2, begin, 4), cache);
-    if (clip_tokens.defined()) tokens.push_back(clip_tokens);
-  }
-  FLASHVSR_CHECK(!tokens.empty(), ErrorCode::kInternal,
-                 "lq_projector: the first frame of a stream alone gives no tokens");
-  return at::cat(tokens, 1);
+  // Channel (c*u + dy)*u + dx, channels last in memory: the convolutions want it so.
+  const int64_t steps = frames.size(2), h = lq.size(3) / u, w = lq.size(4) / u;
+  const at::Tensor unshuffled = frames.reshape({3, steps, h, u, w, u})
+                                    .permute({1, 2, 4, 0, 3, 5})
+                                    .reshape({1, steps, h, w, 3 * u * u})
+                                    .permute({0, 4, 1, 2, 3});
+  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(unshuffled, cache)
+                                                        : project_buffered(unshuffled, is_first);
+  return tokens.defined() ? tokens : at::empty({1, 0, config_.out_dim}, lq.options());
 }
 
 }  // namespace flashvsr
