@@ -6,9 +6,14 @@
 //   kernels_bench [filter]
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "kernels/block_mask.h"
 #include "kernels/conv_nhwc.h"
+#include "kernels/conv_to_planes.h"
+#include "kernels/layer_norm_modulate.h"
+#include "kernels/norm_rope_window.h"
 #include "tests/kernels/device.h"
 
 namespace flashvsr {
@@ -118,6 +123,118 @@ void bench_conv(ConvKernel kernel, const char* kernel_name, const std::vector<Co
   report(kernel_name, sum, total, total_flop, 0);
 }
 
+// Row kernels and block mask of one layer: 8448 tokens, 1536 wide, 12 heads.
+void bench_rows() {
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
+  const int64_t tokens = 8448, dim = 1536;
+  // Several sets, so that L2 does not hold what the model would have evicted.
+  constexpr int kSets = 4;
+  std::vector<std::unique_ptr<Buffer<uint16_t>>> qkv, q, k, v;
+  for (int i = 0; i < kSets; ++i) {
+    qkv.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim * 3));
+    qkv.back()->fill(noise);
+    q.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
+    k.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
+    v.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
+  }
+  Buffer<uint16_t> weight(noise);
+  Buffer<double> cosine(tokens * 64), sine(tokens * 64);
+  cosine.fill(std::vector<double>(1024, 0.6));
+  sine.fill(std::vector<double>(1024, 0.8));
+  Buffer<uint16_t> q_mean(66 * dim), k_mean(66 * dim);
+  NormRopeWindowParams n;
+  n.frames = 2;
+  n.height = 48;
+  n.width = 88;
+  n.dim = dim;
+  n.head_dim = 128;
+  n.eps = 1e-6f;
+  Buffer<uint8_t> workspace(norm_rope_window_workspace_bytes(n));
+  n.q_weight = n.k_weight = weight.get();
+  n.cosine = cosine.get();
+  n.sine = sine.get();
+  n.q_mean = q_mean.get();
+  n.k_mean = k_mean.get();
+  n.workspace = workspace.get();
+  int turn = 0;
+  report("norm_rope_window", "8448 x 1536", time_ms([&] {
+           const int i = turn++ % kSets;
+           n.qkv = qkv[i]->get();
+           n.q = q[i]->get();
+           n.k = k[i]->get();
+           n.v = v[i]->get();
+           check(launch_norm_rope_window(n, nullptr), "norm_rope_window");
+         }, 20), 0, 12.0 * tokens * dim);
+
+  const auto rows = [&](const char* name, RowNorm norm, bool add, double passes) {
+    LayerNormModulateParams p;
+    p.rows = tokens;
+    p.dim = dim;
+    p.eps = 1e-6f;
+    p.norm = norm;
+    p.scale1 = weight.get();
+    p.shift = weight.get() + dim;
+    report("layer_norm_modulate", name, time_ms([&] {
+             const int i = turn++ % kSets;
+             p.x = q[i]->get();
+             if (add) {
+               p.y = k[i]->get();
+               p.gate = weight.get() + 2 * dim;
+               p.sum = const_cast<uint16_t*>(p.x);
+             }
+             p.out = norm == RowNorm::kNone ? nullptr : v[i]->get();
+             check(launch_layer_norm_modulate(p, nullptr), "layer_norm_modulate");
+           }, 20), 0, passes * 2 * tokens * dim);
+  };
+  rows("modulate", RowNorm::kModulate, false, 2);
+  rows("affine", RowNorm::kAffine, false, 2);
+  rows("rms", RowNorm::kRms, false, 2);
+  rows("gated residual", RowNorm::kNone, true, 3);
+  rows("gated residual + modulate", RowNorm::kModulate, true, 4);
+
+  BlockMaskParams m;
+  m.heads = 12;
+  m.head_dim = 128;
+  m.rows = 6;
+  m.columns = 11;
+  m.q_slots = 1;
+  m.k_slots = 4;
+  m.local_range = 11;
+  m.topk = 7919;
+  Buffer<uint16_t> means(device::random_bf16(5 * 66 * dim, 5, 1.2f));
+  Buffer<int32_t> row_begin(12 * 67), column(12 * 66 * 264);
+  Buffer<uint8_t> map(block_mask_workspace_bytes(m));
+  m.q_mean = means.get();
+  for (int i = 0; i < 4; ++i) m.k_mean[i] = means.get() + (i + 1) * 66 * dim;
+  m.row_begin = row_begin.get();
+  m.column = column.get();
+  m.workspace = map.get();
+  report("block_mask", "12 x 66 x 264", time_ms([&] { check(launch_block_mask(m, nullptr), "block_mask"); }, 20),
+         2.0 * 12 * 66 * 264 * 128, 0);
+}
+
+void bench_planes() {
+  Buffer<uint16_t> input(size_t(8) * 768 * 1408 * 128), weight(27 * 128), output(size_t(3) * 8 * 768 * 1408);
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
+  input.fill(noise);
+  weight.fill(noise);
+  ConvToPlanesParams p;
+  p.channels = 128;
+  p.frames = 8;
+  p.height = 768;
+  p.width = 1408;
+  p.input = input.get();
+  p.weight = weight.get();
+  p.output = output.get();
+  p.plane_stride = int64_t{8} * 768 * 1408;
+  p.frame_stride = 768 * 1408;
+  p.stride_o = 9 * 128;
+  p.stride_c = 1;
+  p.stride_xy = 128;
+  report("conv_to_planes", "128->3", time_ms([&] { check(launch_conv_to_planes(p, nullptr), "conv_to_planes"); }, 3),
+         2.0 * 27 * 128 * 8 * 768 * 1408, 2.0 * (input.size() + output.size()));
+}
+
 int bench() {
   // Decoder: two latents. Frames of the second and third stage by the growth before them.
   const std::vector<ConvShape> decoder = {
@@ -145,6 +262,8 @@ int bench() {
       {"lq conv2", 1, 2048, 3072, 2, 48, 88, 4, 2, 3, 0, 1, 1, false, false},
   };
   const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
+  if (wanted("rows")) bench_rows();
+  if (wanted("planes")) bench_planes();
   if (device::compute_capability() == 90) {
     if (wanted("tc")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", decoder, "tc sum");
     if (wanted("lq")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", projector, "lq sum");
