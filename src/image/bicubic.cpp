@@ -199,15 +199,28 @@ void BicubicResizer::resize_plane(const T* in, T* out, bool parallel) const {
   });
 }
 
-void BicubicResizer::resize(const PlanarImage& in, PlanarImage& out, bool parallel) const {
+void BicubicResizer::check_input(const PlanarImage& in) const {
   FLASHVSR_CHECK(in.width() == horizontal_.size_in && in.height() == vertical_.size_in && in.depth() == depth_,
                  ErrorCode::kInternal, "bicubic: picture of ", in.width(), "x", in.height(), " at ", in.depth(),
                  " bits, expected ", horizontal_.size_in, "x", vertical_.size_in, " at ", depth_);
+}
+
+void BicubicResizer::resize(const PlanarImage& in, PlanarImage& out, bool parallel) const {
+  check_input(in);
   out.reset(horizontal_.size_out, vertical_.size_out, depth_, in.has_alpha());
   for (int plane = 0; plane < in.planes(); ++plane) {
     if (depth_ > 8) resize_plane(in.plane<uint16_t>(plane), out.plane<uint16_t>(plane), parallel);
     else resize_plane(in.plane<uint8_t>(plane), out.plane<uint8_t>(plane), parallel);
   }
+}
+
+void BicubicResizer::resize_alpha(const PlanarImage& in, PlanarImage& out, bool parallel) const {
+  check_input(in);
+  FLASHVSR_CHECK(in.has_alpha() && out.has_alpha() && out.width() == width_out() && out.height() == height_out() &&
+                     out.depth() == depth_,
+                 ErrorCode::kInternal, "bicubic: no alpha plane, or not of the output's shape");
+  if (depth_ > 8) resize_plane(in.plane<uint16_t>(3), out.plane<uint16_t>(3), parallel);
+  else resize_plane(in.plane<uint8_t>(3), out.plane<uint8_t>(3), parallel);
 }
 
 int64_t reference_scaled_size(int64_t size, double scale) {

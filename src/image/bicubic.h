@@ -42,10 +42,14 @@ class BicubicResizer {
   // alpha when `in` has one. `parallel`: on LibTorch's threads, else on the caller's.
   void resize(const PlanarImage& in, PlanarImage& out, bool parallel) const;
 
+  // The alpha plane only; `out` has the output size and an alpha plane already.
+  void resize_alpha(const PlanarImage& in, PlanarImage& out, bool parallel) const;
+
   int width_out() const { return horizontal_.size_out; }
   int height_out() const { return vertical_.size_out; }
 
  private:
+  void check_input(const PlanarImage& in) const;
   template <typename T>
   void resize_plane(const T* in, T* out, bool parallel) const;
 

@@ -72,6 +72,12 @@ class PlanarImage {
     bytes_.resize(plane_bytes() * static_cast<size_t>(planes_));
   }
 
+  // Adds an alpha plane of undefined contents behind R, G and B, which stay.
+  void add_alpha() {
+    planes_ = 4;
+    bytes_.resize(plane_bytes() * 4);
+  }
+
   int width() const { return width_; }
   int height() const { return height_; }
   int depth() const { return depth_; }

@@ -236,6 +236,30 @@ FLASHVSR_VECTORIZED void blend_plane_16(const uint16_t* base, int32_t weight, si
   blend_plane(base, weight, size, image);
 }
 
+template <typename Sample>
+FLASHVSR_INLINE void carry_plane(const Sample* FLASHVSR_RESTRICT old_image, const Sample* FLASHVSR_RESTRICT old_base,
+                                 int32_t weight, int32_t reach, int32_t max_value, size_t size,
+                                 Sample* FLASHVSR_RESTRICT image) {
+  for (size_t i = 0; i < size; ++i) {
+    const int32_t value = image[i];
+    int32_t change = value - old_base[i];
+    change = change < 0 ? -change : change;
+    const int32_t likeness = change < reach ? reach - change : 0;
+    const int32_t detail = static_cast<int32_t>(old_image[i]) - old_base[i];
+    int32_t result = value + detail * weight * likeness / (256 * reach);
+    result = result < 0 ? 0 : result;
+    image[i] = static_cast<Sample>(result > max_value ? max_value : result);
+  }
+}
+FLASHVSR_VECTORIZED void carry_plane_8(const uint8_t* old_image, const uint8_t* old_base, int32_t weight, size_t size,
+                                       uint8_t* image) {
+  carry_plane(old_image, old_base, weight, 8, 255, size, image);
+}
+FLASHVSR_VECTORIZED void carry_plane_16(const uint16_t* old_image, const uint16_t* old_base, int32_t weight,
+                                        size_t size, uint16_t* image) {
+  carry_plane(old_image, old_base, weight, 32, 1023, size, image);
+}
+
 void check_alike(const PlanarImage& base, const PlanarImage& image) {
   FLASHVSR_CHECK(base.width() == image.width() && base.height() == image.height() && base.depth() == image.depth(),
                  ErrorCode::kInternal, "postprocess: pictures of different shapes");
@@ -316,6 +340,18 @@ void blend(const PlanarImage& base, float strength, PlanarImage& image) {
   const size_t size = 3 * image.plane_samples();
   if (image.depth() > 8) blend_plane_16(base.plane<uint16_t>(0), weight, size, image.plane<uint16_t>(0));
   else blend_plane_8(base.plane<uint8_t>(0), weight, size, image.plane<uint8_t>(0));
+}
+
+void carry_detail(const PlanarImage& old_image, const PlanarImage& old_base, float strength, PlanarImage& image) {
+  check_alike(old_base, image);
+  check_alike(old_image, image);
+  const int32_t weight = static_cast<int32_t>(std::lround(std::clamp(strength, 0.0f, 1.0f) * 256.0f));
+  const size_t size = 3 * image.plane_samples();
+  if (image.depth() > 8) {
+    carry_plane_16(old_image.plane<uint16_t>(0), old_base.plane<uint16_t>(0), weight, size, image.plane<uint16_t>(0));
+  } else {
+    carry_plane_8(old_image.plane<uint8_t>(0), old_base.plane<uint8_t>(0), weight, size, image.plane<uint8_t>(0));
+  }
 }
 
 void compare(const PlanarImage& base, Compare mode, float position, PlanarImage& image) {

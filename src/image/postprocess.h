@@ -49,6 +49,10 @@ enum class Compare { kOff, kSplit, kSideBySide };
 // image = base + (image - base) * strength, all planes but alpha.
 void blend(const PlanarImage& base, float strength, PlanarImage& image);
 
+// Adds to `image` (an enlargement) the detail old_image - old_base of an earlier frame times
+// `strength`, less where the enlargement has changed since, not at all beyond 8 levels of 255.
+void carry_detail(const PlanarImage& old_image, const PlanarImage& old_base, float strength, PlanarImage& image);
+
 // kSplit: left of `position` (0 .. 1 of the width) `base`, right of it `image`, between them a
 // white bar two samples wide. kSideBySide: the middle half of `base`, then that of `image`.
 void compare(const PlanarImage& base, Compare mode, float position, PlanarImage& image);

@@ -173,11 +173,9 @@ AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
   context.grid = grid;
   const auto device = head_.weight.device();
   std::tie(context.cos, context.sin) =
-      rope3d_table(config_.head_dim(), position, grid.f, grid.h, grid.w);
-  context.cos = context.cos.to(device);
-  context.sin = context.sin.to(device);
+      rope3d_table(config_.head_dim(), position, grid.f, grid.h, grid.w, device);
   context.slot_map = cache.slot_map(grid.f / 2);
-  context.slot_map_on_device = at::tensor(context.slot_map, at::kInt).to(device);
+  context.slot_map_on_device = to_device(at::tensor(context.slot_map, at::kInt), device);
   context.replace_mask = replace_mask_;
   return context;
 }

@@ -32,4 +32,10 @@ at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dt
   return values.to(dtype).to(device);
 }
 
+at::Tensor to_device(const at::Tensor& host, c10::Device device) {
+  if (device.is_cpu()) return host;
+  // Pinned memory goes back to its cache when the copy is done.
+  return host.pin_memory().to(device, host.scalar_type(), /*non_blocking=*/true);
+}
+
 }  // namespace flashvsr

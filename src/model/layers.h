@@ -26,6 +26,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dtype,
                                 c10::Device device);
 
+// Copies a small host tensor to `device` in the order of its stream, without waiting for it.
+at::Tensor to_device(const at::Tensor& host, c10::Device device);
+
 }  // namespace flashvsr
 
 #endif  // FLASHVSR_MODEL_LAYERS_H_

@@ -22,34 +22,41 @@ void LqProjector::visit_parameters(const std::string& prefix, const ParameterVis
   visit(prefix + "linear_layers.0.bias", linear_bias_, {config_.out_dim});
 }
 
-// x [1, hidden2, clips, h, w] -> [1, clips * h*w, D]
-at::Tensor LqProjector::to_tokens(const at::Tensor& x) const {
-  return at::linear(ops::channel_rms_norm_silu(x, norm2_gamma_).flatten(2).transpose(1, 2), linear_weight_,
-                    linear_bias_);
+// Convolution 2, norm and linear of steps that already carry their two past ones.
+at::Tensor LqProjector::project_tokens(const at::Tensor& steps) const {
+  at::Tensor x = ops::projector_conv(steps, conv2_weight_, conv2_bias_);
+  x = ops::channel_rms_norm_silu(x, norm2_gamma_);
+  // [1, C, clips, h, w] -> [1, clips*h*w, C]
+  return at::linear(x.permute({0, 2, 3, 4, 1}).flatten(1, 3), linear_weight_, linear_bias_);
 }
 
-// v1.1: a causal convolution over the stream, so all clips of a call go through each layer at once.
-// steps [1, 3*u*u, 4 * clips, h, w]
+at::Tensor LqProjector::hidden_steps(const at::Tensor& steps) const {
+  return ops::channel_rms_norm_silu(ops::projector_conv(steps, conv1_weight_, conv1_bias_), norm1_gamma_);
+}
+
+// All clips of a call at once: with the two past steps in front the convolutions slide over them
+// exactly as clip by clip.
 at::Tensor LqProjector::project_causal(const at::Tensor& steps, LqCache& cache) const {
-  const bool is_first = cache.clips == 0;
+  const bool is_first = !cache.conv1.defined();
   // Without a past the first step stands for it.
-  const at::Tensor past1 = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
-  cache.conv1 = steps.narrow(2, steps.size(2) - 2, 2).clone(at::MemoryFormat::Preserve);
-  at::Tensor x = ops::projector_conv(at::cat({past1, steps}, 2), conv1_weight_, conv1_bias_);
-  x = ops::channel_rms_norm_silu(x, norm1_gamma_);
-  const at::Tensor past2 = cache.conv2;
-  cache.conv2 = x.narrow(2, x.size(2) - 2, 2).clone(at::MemoryFormat::Preserve);
-  // The first clip gives no tokens: it is the past of the second.
-  if (!is_first) x = at::cat({past2, x}, 2);
-  if (x.size(2) < 4) return {};
-  return to_tokens(ops::projector_conv(x, conv2_weight_, conv2_bias_));
+  const at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
+  const at::Tensor hidden = hidden_steps(at::cat({front, steps}, 2));
+  // The first clip's hidden steps are the past of the second: it has no tokens of its own.
+  const at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
+  cache.conv1 = steps.narrow(2, steps.size(2) - 2, 2).clone();
+  cache.conv2 = hidden.narrow(2, hidden.size(2) - 2, 2).clone();
+  return seen.size(2) < 4 ? at::Tensor() : project_tokens(seen);
 }
 
-// v1: each clip is preceded by its own tail. clip [1, 3*u*u, 4, h, w]
-at::Tensor LqProjector::project_alone(const at::Tensor& clip) const {
-  at::Tensor x = ops::projector_conv(at::cat({clip.narrow(2, 2, 2), clip}, 2), conv1_weight_, conv1_bias_);
-  x = ops::channel_rms_norm_silu(x, norm1_gamma_);
-  return to_tokens(ops::projector_conv(at::cat({x, x}, 2), conv2_weight_, conv2_bias_));
+// Each clip is fed its own tail; the first frame of a stream has no tokens.
+at::Tensor LqProjector::project_buffered(const at::Tensor& steps, bool is_first) const {
+  std::vector<at::Tensor> tokens;
+  for (int64_t begin = is_first ? 4 : 0; begin < steps.size(2); begin += 4) {
+    const at::Tensor clip = steps.narrow(2, begin, 4);
+    const at::Tensor hidden = hidden_steps(at::cat({clip.narrow(2, 2, 2), clip}, 2));
+    tokens.push_back(project_tokens(at::cat({hidden, hidden}, 2)));
+  }
+  return tokens.empty() ? at::Tensor() : at::cat(tokens, 1);
 }
 
 at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
@@ -58,32 +65,22 @@ at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
                      lq.size(4) % u == 0,
                  ErrorCode::kInternal, "lq_projector: input is ", lq.sizes(),
                  ", expected [1, 3, F, multiple of ", u, ", multiple of ", u, "]");
-  at::Tensor frames = lq;
-  if (cache.clips == 0) frames = at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2);
+  const bool is_first = cache.clips == 0;
+  const at::Tensor frames =
+      is_first ? at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2) : lq;
   FLASHVSR_CHECK(frames.size(2) % 4 == 0, ErrorCode::kInternal, "lq_projector: ", lq.size(2),
                  " frames, expected clips of 4 (and one frame before the first clip of a stream)");
+  cache.clips += frames.size(2) / 4;
 
-  const int64_t h = lq.size(3) / u, w = lq.size(4) / u;
-  // channel (c*u + dy)*u + dx, channels last in memory
-  const int64_t clips = frames.size(2) / 4;
-  const at::Tensor unshuffled = frames.reshape({1, 3, frames.size(2), h, u, w, u})
-                                    .permute({0, 2, 3, 5, 1, 4, 6})
-                                    .reshape({1, frames.size(2), h, w, 3 * u * u})
+  // Channel (c*u + dy)*u + dx, channels last in memory: the convolutions want it so.
+  const int64_t steps = frames.size(2), h = lq.size(3) / u, w = lq.size(4) / u;
+  const at::Tensor unshuffled = frames.reshape({3, steps, h, u, w, u})
+                                    .permute({1, 2, 4, 0, 3, 5})
+                                    .reshape({1, steps, h, w, 3 * u * u})
                                     .permute({0, 4, 1, 2, 3});
-  at::Tensor tokens;
-  if (config_.version == Version::kV1_1) {
-    tokens = project_causal(unshuffled, cache);
-  } else {
-    std::vector<at::Tensor> parts;
-    for (int64_t clip = cache.clips == 0 ? 1 : 0; clip < clips; ++clip) {
-      parts.push_back(project_alone(unshuffled.narrow(2, 4 * clip, 4)));
-    }
-    if (!parts.empty()) tokens = at::cat(parts, 1);
-  }
-  cache.clips += clips;
-  FLASHVSR_CHECK(tokens.defined(), ErrorCode::kInternal,
-                 "lq_projector: the first frame of a stream alone gives no tokens");
-  return tokens;
+  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(unshuffled, cache)
+                                                        : project_buffered(unshuffled, is_first);
+  return tokens.defined() ? tokens : at::empty({1, 0, config_.out_dim}, lq.options());
 }
 
 }  // namespace flashvsr

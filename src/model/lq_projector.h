@@ -4,7 +4,7 @@
 //
 //   lq      [1, 3, F, Hm, Wm]  model pixels in [-1,1]; F = 25 (1 + 6*4) for the first call
 //                              of a stream, then 4 per clip
-//   result  [1, clips * h*w, D]   6 clips, then F/4; the first frame alone gives no tokens
+//   result  [1, clips * h*w, D]   6 clips, then F/4; the first frame alone gives none (0 tokens)
 //
 // v1.1 ("causal") carries the last two steps before each convolution from clip to
 // clip; v1 ("buffer") feeds each clip its own tail and carries nothing.
@@ -32,9 +32,11 @@ class LqProjector {
   const LqProjectorConfig& config() const { return config_; }
 
  private:
+  // steps [1, 3*u*u, T, h, w], channels last in memory; undefined when there are no tokens.
   at::Tensor project_causal(const at::Tensor& steps, LqCache& cache) const;
-  at::Tensor project_alone(const at::Tensor& clip) const;
-  at::Tensor to_tokens(const at::Tensor& x) const;
+  at::Tensor project_buffered(const at::Tensor& steps, bool is_first) const;
+  at::Tensor hidden_steps(const at::Tensor& steps) const;
+  at::Tensor project_tokens(const at::Tensor& steps) const;
 
   LqProjectorConfig config_;
   at::Tensor conv1_weight_, conv1_bias_, norm1_gamma_;

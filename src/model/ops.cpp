@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "model/layers.h"
+#include "model/philox.h"
 #include "model/rope3d.h"
 #include "model/window.h"
 
@@ -138,6 +139,24 @@ at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
   return at::silu(channel_rms_norm(x, gamma));
 }
 
+void philox_noise(at::Tensor& out, uint64_t seed, int64_t first_frame) {
+  const at::Tensor host = at::empty(out.sizes(), at::kFloat);
+  float* values = host.data_ptr<float>();
+  const int64_t frames = out.size(1), height = out.size(2), width = out.size(3);
+  at::parallel_for(0, out.size(0) * frames * height, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto y = static_cast<uint32_t>(row % height),
+                 frame = static_cast<uint32_t>(first_frame + row / height % frames),
+                 channel = static_cast<uint32_t>(row / height / frames);
+      for (int64_t x = 0; x < width; ++x) {
+        values[row * width + x] =
+            philox_normal(seed, {frame, channel, y, static_cast<uint32_t>(x)});
+      }
+    }
+  });
+  out.copy_(host);
+}
+
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
                    const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
   at::Tensor in = past.defined() ? at::cat({x, past}, 1) : x;
@@ -191,6 +210,11 @@ at::Tensor op_block_sparse_attention(const at::Tensor& q, const Maybe& key_ring,
   return reference::block_sparse_attention(
       q, {key_ring.value_or(none), value_ring.value_or(none), key_now, value_now}, slot_map,
       {row_begin, column}, heads, {f, h, w});
+}
+
+// Schemas have signed integers only; the bits are the seed's.
+void op_philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
+  reference::philox_noise(out, static_cast<uint64_t>(seed), first_frame);
 }
 
 at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
@@ -248,6 +272,7 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("channel_rms_norm_silu(Tensor x, Tensor gamma) -> Tensor");
   m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
         "-> Tensor");
+  m.def("philox_noise(Tensor(a!) out, int seed, int first_frame) -> ()");
   m.def("time_grow(Tensor x, Tensor weight, int grow) -> Tensor");
 }
 
@@ -264,6 +289,7 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("projector_conv", reference::projector_conv);
   m.impl("channel_rms_norm_silu", reference::channel_rms_norm_silu);
   m.impl("conv3x3", op_conv3x3);
+  m.impl("philox_noise", op_philox_noise);
   m.impl("time_grow", reference::time_grow);
 }
 
@@ -374,6 +400,12 @@ at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow
   if (wants_reference()) return reference::time_grow(x, weight, grow);
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t);
   FLASHVSR_CALL(time_grow, Signature, x, x, weight, grow);
+}
+
+void philox_noise(at::Tensor& out, uint64_t seed, int64_t first_frame) {
+  if (wants_reference()) return reference::philox_noise(out, seed, first_frame);
+  using Signature = void(at::Tensor&, int64_t, int64_t);
+  FLASHVSR_CALL(philox_noise, Signature, out, out, static_cast<int64_t>(seed), first_frame);
 }
 
 #undef FLASHVSR_CALL

@@ -80,10 +80,16 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
                                     int64_t heads, const TokenGrid& grid);                        \
   /* --- projector ---------------------------------------------------------------------------*/ \
   /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time.   */ \
-  /*   x [1, C, T, h, w]   weight [O, C, 4, 3, 3]   result [1, O, (T-2)/2, h, w]                  */ \
+  /*   x [1, C, T, h, w] channels_last_3d   weight [O, C, 4, 3, 3]                               */ \
+  /*   result [1, O, (T-2)/2, h, w] channels_last_3d                                            */ \
   at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias); \
   /* SiLU of model/layers.h channel_rms_norm.   x [1, C, T, h, w]   gamma [C, 1, 1, 1]            */ \
   at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma);                 \
+  /* --- noise -------------------------------------------------------------------------------*/ \
+  /* Fills out [C, f, H, W] fp32 with standard normal values: Philox4x32-10 of key `seed` and    */ \
+  /* counter (first_frame + frame, channel, row, column), Box-Muller of the first two words in  */ \
+  /* double.                                                                                    */ \
+  void philox_noise(at::Tensor& out, uint64_t seed, int64_t first_frame);                         \
   /* --- TC decoder --------------------------------------------------------------------------*/ \
   /* Conv2d 3x3, zero padding 1, on `up` times nearest-enlarged x (up 1 or 2), or on the         */ \
   /* channel concatenation [x, past]; then + bias, + add, ReLU, each where given.               */ \

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "model/layers.h"
+
 namespace flashvsr {
 namespace {
 
@@ -29,11 +31,11 @@ std::array<int64_t, 3> rope_axis_dims(int64_t head_dim) {
 }
 
 std::pair<at::Tensor, at::Tensor> rope3d_table(int64_t head_dim, int64_t position, int64_t f,
-                                               int64_t h, int64_t w) {
+                                               int64_t h, int64_t w, c10::Device device) {
   const auto dims = rope_axis_dims(head_dim);
-  const at::Tensor time = axis_angles(position, f, dims[0]).view({f, 1, 1, -1}).expand({f, h, w, -1});
-  const at::Tensor row = axis_angles(0, h, dims[1]).view({1, h, 1, -1}).expand({f, h, w, -1});
-  const at::Tensor column = axis_angles(0, w, dims[2]).view({1, 1, w, -1}).expand({f, h, w, -1});
+  const at::Tensor time = to_device(axis_angles(position, f, dims[0]), device).view({f, 1, 1, -1}).expand({f, h, w, -1});
+  const at::Tensor row = to_device(axis_angles(0, h, dims[1]), device).view({1, h, 1, -1}).expand({f, h, w, -1});
+  const at::Tensor column = to_device(axis_angles(0, w, dims[2]), device).view({1, 1, w, -1}).expand({f, h, w, -1});
   const at::Tensor angles = at::cat({time, row, column}, 3).view({f * h * w, head_dim / 2});
   return {at::cos(angles), at::sin(angles)};
 }

@@ -25,9 +25,9 @@ namespace flashvsr {
 // Channels of {time, row, column}.
 std::array<int64_t, 3> rope_axis_dims(int64_t head_dim);
 
-// cos and sin of every token: [f*h*w, head_dim/2] in double, CPU.
+// cos and sin of every token: [f*h*w, head_dim/2] in double on `device`. No host synchronisation.
 std::pair<at::Tensor, at::Tensor> rope3d_table(int64_t head_dim, int64_t position, int64_t f,
-                                               int64_t h, int64_t w);
+                                               int64_t h, int64_t w, c10::Device device);
 
 at::Tensor rope3d(const at::Tensor& x, int64_t heads, const at::Tensor& cos, const at::Tensor& sin);
 

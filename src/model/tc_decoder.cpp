@@ -164,7 +164,8 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
   if (!config_.residual) return y * 2 - 1;
   at::Tensor enlarged = base;
   if (!enlarged.defined()) {
-    const at::Tensor flat = cond.transpose(1, 2).flatten(0, 1);
+    // fp32: the CPU has no bf16 form, and the sum then keeps more than 8 bits
+    const at::Tensor flat = cond.transpose(1, 2).flatten(0, 1).to(at::kFloat);
     enlarged = at::_upsample_bicubic2d_aa(flat, {y.size(3), y.size(4)}, false)
                    .unflatten(0, {batch, cond.size(2)})
                    .transpose(1, 2);

@@ -100,10 +100,9 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     } else if (given_noise.defined()) {
       noise = given_noise.to(lq.device(), lq.scalar_type());
     } else {
-      noise = philox_noise(options.seed, channels, state.latent_frames, f, height / 8, width / 8,
-                           lq.device())
-                  .mul_(config_.noise_scale)
-                  .to(lq.scalar_type());
+      at::Tensor values = at::empty({channels, f, height / 8, width / 8}, lq.options().dtype(at::kFloat));
+      ops::philox_noise(values, options.seed, state.latent_frames);
+      noise = values.unsqueeze(0).mul_(config_.noise_scale).to(lq.scalar_type());
     }
     AttentionOptions attention;
     const BlockGrid grid{height / 128, width / 128};

@@ -106,11 +106,6 @@ class Upscaler {
   c10::ScalarType dtype_ = c10::kFloat;
 };
 
-// [1, channels, frames, height, width] fp32 on `device`: standard normal values of
-// the latent frames [first_frame, first_frame + frames).
-at::Tensor philox_noise(uint64_t seed, int64_t channels, int64_t first_frame, int64_t frames,
-                        int64_t height, int64_t width, c10::Device device);
-
 }  // namespace flashvsr
 
 #endif  // FLASHVSR_MODEL_UPSCALER_H_

@@ -39,10 +39,17 @@ void run_lq_projector(const ParityRun& run) {
     begin += frames;
   }
   if (is_v1 || run.is_bf16()) return;
-  LqCache first;
-  // The caches after the first frame: of a stream whose first call is that frame and one clip.
-  model->lq_projector().forward(lq.narrow(2, 0, 5), first);
-  run.near("conv2 cache after clip 1", first.conv2, run.f()["clip1_cache_conv2"], tolerance);
+  // Clip by clip: the same tokens, and the caches as recorded.
+  LqCache slow;
+  EXPECT_EQ(model->lq_projector().forward(lq.narrow(2, 0, 1), slow).size(1), 0);
+  run.near("conv1 cache after clip 0", slow.conv1, run.f()["clip0_cache_conv1"], tolerance);
+  run.near("conv2 cache after clip 0", slow.conv2, run.f()["clip0_cache_conv2"], tolerance);
+  std::vector<at::Tensor> tokens;
+  for (int64_t clip = 1; clip <= 6; ++clip) {
+    tokens.push_back(model->lq_projector().forward(lq.narrow(2, 4 * clip - 3, 4), slow));
+    if (clip == 1) run.near("conv2 cache after clip 1", slow.conv2, run.f()["clip1_cache_conv2"], tolerance);
+  }
+  run.near("tokens clip by clip", at::cat(tokens, 1), run.f()["tokens_f32_chunk0"], tolerance);
 }
 
 // --- block mask and attention ---------------------------------------------------------------
@@ -147,9 +154,8 @@ void run_rope(const ParityRun& run) {
   const at::Tensor x = run.on(f["x"]).squeeze(0);
   std::vector<at::Tensor> rotated;
   for (int64_t i = 0; i < f.length("config.t_positions"); ++i) {
-    const auto table = rope3d_table(integer("head_dim"), integer("t_positions." + std::to_string(i)), 1, h, w);
-    rotated.push_back(rope3d(x.narrow(0, i * h * w, h * w), heads, table.first.to(x.device()),
-                             table.second.to(x.device())));
+    const auto table = rope3d_table(integer("head_dim"), integer("t_positions." + std::to_string(i)), 1, h, w, test_device());
+    rotated.push_back(rope3d(x.narrow(0, i * h * w, h * w), heads, table.first, table.second));
   }
   const at::Tensor out = at::cat(rotated, 0).unsqueeze(0);
   if (run.is_bf16()) {

@@ -4,8 +4,10 @@
 // project's copy) through the stages that can read it, in fp32 and in bf16, on
 // FLASHVSR_TEST_DEVICE. A case that no stage takes is a failure.
 #include <ATen/ATen.h>
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -19,6 +21,8 @@ c10::Device test_device() {
   const char* name = std::getenv("FLASHVSR_TEST_DEVICE");
   return c10::Device(name != nullptr ? name : "cpu");
 }
+
+bool is_cuda_wanted() { return test_device().is_cuda(); }
 
 namespace {
 
@@ -83,6 +87,14 @@ void register_cases() {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  if (flashvsr::is_cuda_wanted()) {
+    // Before the first question about CUDA to ATen.
+    const char* library = std::getenv("FLASHVSR_CUDA_LIBRARY");
+    if (dlopen(library != nullptr ? library : "libflashvsr_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+      std::fprintf(stderr, "FLASHVSR_TEST_DEVICE=cuda, but the CUDA library cannot be opened: %s\n", dlerror());
+      return 1;
+    }
+  }
   // fp32 means fp32: no TF32 on a GPU.
   at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(false);

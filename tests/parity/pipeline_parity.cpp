@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 
@@ -106,8 +107,9 @@ void run_end_to_end(const ParityRun& run) {
   options.kv_chunks = static_cast<int64_t>(f.number("config.kv_ratio"));
   options.local_range = integer("local_range");
   options.decoder = is_vae ? DecoderKind::kVae : DecoderKind::kTc;
-  StreamState state;
+  StreamState state, parts;
   const at::Tensor noise = run.on(f["noise"]);
+  std::vector<at::Tensor> latents_of_parts;
   std::vector<at::Tensor> decoded, hr;
   std::map<std::string, at::Tensor> masks;
   for (int64_t chunk = 0; chunk < integer("chunks"); ++chunk) {
@@ -123,6 +125,20 @@ void run_end_to_end(const ParityRun& run) {
     const int64_t latents = chunk == 0 ? 6 : 2;
     const at::Tensor out = model->run(input, options, state, noise.narrow(2, chunk == 0 ? 0 : 2 * chunk + 4, latents));
     decoded.push_back(out);
+    if (!run.is_bf16()) {
+      // The same chunk in parts, for what lies between the bytes.
+      model->dit().set_mask_hook({});
+      const at::Tensor tokens = model->lq_projector().forward(chunk == 0 ? input : input.narrow(2, 4, 8), parts.lq);
+      const bool is_last = chunk == integer("chunks") - 1;
+      if (chunk == 0 || is_last) {
+        run.near(is_last ? "LQ tokens of the last chunk" : "LQ tokens of chunk 0",
+                 tokens.squeeze(0).slice(0, 0, c10::nullopt, 7),
+                 f[is_last ? "lq_tokens_last_every7" : "lq_tokens_chunk0_every7"], {2e-4});
+      }
+      const int64_t begin = chunk == 0 ? 0 : 2 * chunk + 4;
+      const at::Tensor part = noise.narrow(2, begin, latents);
+      latents_of_parts.push_back(part - model->dit().forward(part, tokens, begin, {options.topk, options.local_range, options.kv_chunks}, parts.kv));
+    }
     hr.push_back(quantize(adain(out, input.narrow(2, 0, out.size(2))), 255, Quantization::kTruncate));
   }
   model->dit().set_mask_hook({});
@@ -134,7 +150,13 @@ void run_end_to_end(const ParityRun& run) {
   const at::Tensor difference = (shown.to(at::kInt) - f["hr_u8"].to(at::kInt)).abs();
   if (!run.is_bf16()) {
     const at::Tensor rows = raw.index_select(0, f["raw_index"].to(at::kLong)).slice(2, 0, c10::nullopt, 8);
+    run.near("x0", at::cat(latents_of_parts, 2), f["x0"], {2e-3});
     run.near("frames before colour correction", rows, f["raw_frames_rows"], {is_vae ? 1e-3 : 2e-3});
+    Sha256 all;
+    const at::Tensor every_byte = bytes.contiguous();
+    all.update(every_byte.data_ptr(), every_byte.nbytes());
+    std::printf("%s: sha256 of all frames %s the recorded one (bytes may differ by 1)\n", run.name.c_str(),
+                all.hex() == f.text("hr_u8_sha256_all_frames") ? "is" : "is not");
     expect_at_most(run.name + ": largest byte difference", difference.max().item<double>(), 1);
     expect_at_most(run.name + ": share of different bytes", (difference != 0).to(at::kDouble).mean().item<double>(), 0.01);
     run.near("mean of every frame", bytes.to(at::kDouble).mean({1, 2}), f["hr_mean"].to(at::kDouble), {0.02});

@@ -137,7 +137,8 @@ typedef enum FlashVsrDecoder {
 typedef enum FlashVsrColorFix {
   FLASHVSR_COLOR_FIX_NONE = 0,
   FLASHVSR_COLOR_FIX_ADAIN = 1,
-  FLASHVSR_COLOR_FIX_WAVELET = 2
+  FLASHVSR_COLOR_FIX_WAVELET = 2,
+  FLASHVSR_COLOR_FIX_AUTO = 3 /* the model's own: AdaIN for the released files, none for the embedded student */
 } FlashVsrColorFix;
 
 typedef enum FlashVsrStartup {

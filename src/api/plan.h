@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What a session will take on the model's device, computed from the model's numbers before
+// anything is taken:
+//
+//   state        KV ring and the chunk's own slots, projector and decoder memories
+//   frames       LQ input of a run and the frames it returns, in the model's dtype
+//   activations  of the widest stage: three tensors of the transformer's hidden layer, or
+//                of the decoder at its largest (input, result, and one in between)
+//
+// The first run of a stream (6 latent frames) is what counts. The sum is an estimate from
+// above; allocator slack of an eighth is added.
+//
+// Thread-safety: safe.
+#ifndef FLASHVSR_API_PLAN_H_
+#define FLASHVSR_API_PLAN_H_
+
+#include <cstdint>
+#include <string>
+
+#include "api/geometry.h"
+#include "model/upscaler.h"
+
+namespace flashvsr {
+
+struct MemoryPlan {
+  uint64_t state_bytes = 0;
+  uint64_t frame_bytes = 0;
+  uint64_t activation_bytes = 0;
+  uint64_t session_bytes = 0;  // all of it, with slack
+};
+
+MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int64_t kv_chunks,
+                       DecoderKind decoder, size_t bytes_per_value);
+
+// "1.2 GB", "340 MB".
+std::string readable_bytes(uint64_t bytes);
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_API_PLAN_H_

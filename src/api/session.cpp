@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "api/session.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "api/plan.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "image/color_convert.h"
+#include "image/preprocess.h"
+
+namespace flashvsr {
+namespace {
+
+// Frames over which a switch between model and enlargement is spread.
+constexpr int kBlendFrames = 4;
+constexpr size_t kFreePictures = 64;
+
+class Stopwatch {
+ public:
+  double lap_ms() {
+    const auto now = std::chrono::steady_clock::now();
+    const double ms = std::chrono::duration<double, std::milli>(now - begin_).count();
+    begin_ = now;
+    return ms;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+size_t picture_bytes(const PictureSize& size, int depth, bool has_alpha) {
+  return static_cast<size_t>(size.width) * static_cast<size_t>(size.height) * (depth > 8 ? 2 : 1) *
+         (has_alpha ? 4 : 3);
+}
+
+uint64_t tensor_bytes(const at::Tensor& tensor) { return tensor.defined() ? tensor.nbytes() : 0; }
+
+uint64_t state_bytes(const StreamState& state) {
+  uint64_t bytes = static_cast<uint64_t>(state.kv.bytes()) + tensor_bytes(state.lq.conv1) + tensor_bytes(state.lq.conv2);
+  for (const at::Tensor& step : state.decoder.steps) bytes += tensor_bytes(step);
+  for (const at::Tensor& step : state.vae.steps) bytes += tensor_bytes(step);
+  return bytes;
+}
+
+FramePlanes planes_of(const FlashVsrFrame& frame) {
+  FramePlanes planes;
+  for (int i = 0; i < 4; ++i) {
+    planes.data[i] = frame.data[i];
+    planes.stride[i] = frame.stride[i];
+  }
+  return planes;
+}
+
+// Host memory in the shape of the caller's planes, for planes that are on the device.
+struct StagedPlanes {
+  FramePlanes planes;
+  std::vector<at::Tensor> host;
+
+  StagedPlanes(PixelFormat format, const PictureSize& size) {
+    for (int p = 0; p < format_planes(format); ++p) {
+      const int64_t row = static_cast<int64_t>(plane_row_bytes(format, p, size.width));
+      host.push_back(at::empty({plane_rows(format, p, size.height), row}, at::kByte));
+      planes.data[p] = host.back().data_ptr();
+      planes.stride[p] = static_cast<size_t>(row);
+    }
+  }
+  at::Tensor device_plane(size_t p, const FlashVsrFrame& frame, c10::Device device) const {
+    return at::from_blob(frame.data[p], host[p].sizes(), {static_cast<int64_t>(frame.stride[p]), 1},
+                         at::TensorOptions().dtype(at::kByte).device(device));
+  }
+  void download(const FlashVsrFrame& frame, c10::Device device) {
+    for (size_t p = 0; p < host.size(); ++p) host[p].copy_(device_plane(p, frame, device));
+  }
+  void upload(const FlashVsrFrame& frame, c10::Device device) const {
+    for (size_t p = 0; p < host.size(); ++p) device_plane(p, frame, device).copy_(host[p]);
+  }
+};
+
+RunOptions run_options(const ModelConfig& config, const FlashVsrSessionOptions& options, DecoderKind decoder) {
+  RunOptions result;
+  result.sparse_ratio = options.sparse_ratio == 0 ? config.sparse_ratio : static_cast<double>(options.sparse_ratio);
+  result.kv_chunks = options.kv_chunks == 0 ? config.kv_chunks : options.kv_chunks;
+  result.local_range = options.local_range == 0 ? config.local_range : options.local_range;
+  result.seed = options.seed;
+  result.decoder = decoder;
+  FLASHVSR_CHECK(result.sparse_ratio >= 0.25 && result.sparse_ratio <= 8.0, ErrorCode::kInvalidArgument,
+                 "sparse-ratio is ", result.sparse_ratio, "; it must be 0.25 .. 8, or 0 for the model's own");
+  FLASHVSR_CHECK(result.kv_chunks >= 1 && result.kv_chunks <= 8, ErrorCode::kInvalidArgument, "kv-chunks is ",
+                 result.kv_chunks, "; it must be 1 .. 8, or 0 for the model's own");
+  FLASHVSR_CHECK(result.local_range >= 1 && result.local_range <= 31, ErrorCode::kInvalidArgument, "local-range is ",
+                 result.local_range, "; it must be 1 .. 31, or 0 for the model's own");
+  return result;
+}
+
+ColorFix color_fix_of(const ModelConfig& config, FlashVsrColorFix fix) {
+  switch (fix) {
+    case FLASHVSR_COLOR_FIX_NONE: return ColorFix::kNone;
+    case FLASHVSR_COLOR_FIX_ADAIN: return ColorFix::kAdain;
+    case FLASHVSR_COLOR_FIX_WAVELET: return ColorFix::kWavelet;
+    // A decoder whose result is added to the enlargement has its colours already.
+    case FLASHVSR_COLOR_FIX_AUTO: return config.tc_decoder.residual ? ColorFix::kNone : ColorFix::kAdain;
+  }
+  throw Error(ErrorCode::kInvalidArgument, concat("color-fix ", static_cast<int>(fix), " is not known"));
+}
+
+PixelFormat checked_format(FlashVsrPixelFormat format) {
+  FLASHVSR_CHECK(format >= 0 && format < FLASHVSR_PIXEL_FORMAT_COUNT, ErrorCode::kInvalidArgument, "pixel format ",
+                 static_cast<int>(format), " is not known");
+  return static_cast<PixelFormat>(format);
+}
+
+Startup startup_of(FlashVsrStartup startup) {
+  FLASHVSR_CHECK(startup == FLASHVSR_STARTUP_FULL || startup == FLASHVSR_STARTUP_PRIMED, ErrorCode::kInvalidArgument,
+                 "startup ", static_cast<int>(startup), " is not known");
+  return startup == FLASHVSR_STARTUP_FULL ? Startup::kFull : Startup::kPrimed;
+}
+
+}  // namespace
+
+static_assert(kPixelFormatCount == FLASHVSR_PIXEL_FORMAT_COUNT);
+static_assert(static_cast<int>(PixelFormat::kNv12) == FLASHVSR_PIXEL_FORMAT_NV12);
+static_assert(static_cast<int>(PixelFormat::kXbgr) == FLASHVSR_PIXEL_FORMAT_XBGR);
+static_assert(static_cast<int>(PixelFormat::kAbgr) == FLASHVSR_PIXEL_FORMAT_ABGR);
+static_assert(static_cast<int>(PixelFormat::kGray8) == FLASHVSR_PIXEL_FORMAT_GRAY8);
+static_assert(static_cast<int>(PixelFormat::kP010_10le) == FLASHVSR_PIXEL_FORMAT_P010_10LE);
+
+Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format,
+                 const FlashVsrSessionOptions& options)
+    : model_(std::move(model)),
+      format_(format),
+      options_(options),
+      pixel_format_(checked_format(format.pixel_format)),
+      color_{format.color.matrix, format.color.full_range != 0},
+      geometry_(model_->config(), format.width, format.height, options.scale_num, options.scale_den),
+      startup_(startup_of(options.startup)),
+      depth_(format_depth(pixel_format_)),
+      run_options_(run_options(model_->config(), options, model_->decoder)),
+      color_fix_(color_fix_of(model_->config(), options.color_fix)),
+      enlarger_(geometry_.in.width, geometry_.in.height, geometry_.out.width, geometry_.out.height, depth_),
+      input_pool_(std::make_shared<ImagePool>(
+          kFreePictures, picture_bytes(geometry_.in, depth_, format_has_alpha(pixel_format_)))),
+      output_pool_(std::make_shared<ImagePool>(
+          kFreePictures, picture_bytes(geometry_.out, depth_, format_has_alpha(pixel_format_)))),
+      results_(kMaxFramesInside) {
+  check_supported_memory(format);
+  if (geometry_.decoded != geometry_.out) {
+    reference_ = std::make_unique<BicubicResizer>(geometry_.in.width, geometry_.in.height, geometry_.decoded.width,
+                                                  geometry_.decoded.height, depth_);
+    reducer_ = std::make_unique<BicubicResizer>(geometry_.decoded.width, geometry_.decoded.height, geometry_.out.width,
+                                                geometry_.out.height, depth_);
+  }
+  stats_.struct_size = sizeof(stats_);
+}
+
+void Session::check_supported_memory(const FlashVsrFormat& format) const {
+  for (FlashVsrMemory memory : {format.input_memory, format.output_memory}) {
+    FLASHVSR_CHECK(memory == FLASHVSR_MEMORY_HOST || memory == FLASHVSR_MEMORY_CUDA, ErrorCode::kInvalidArgument,
+                   "memory kind ", static_cast<int>(memory), " is not known");
+    FLASHVSR_CHECK(memory == FLASHVSR_MEMORY_HOST || model_->device().is_cuda(), ErrorCode::kInvalidArgument,
+                   "frames in CUDA memory need a model on CUDA; this one is on ", model_->device_name);
+  }
+}
+
+void Session::check_frame(const FlashVsrFrame& frame) const {
+  for (int p = 0; p < format_planes(pixel_format_); ++p) {
+    FLASHVSR_CHECK(frame.data[p] != nullptr, ErrorCode::kInvalidArgument, "plane ", p, " of the frame is missing");
+  }
+}
+
+void Session::send(const FlashVsrFrame& frame) {
+  check_frame(frame);
+  for (int p = 0; p < format_planes(pixel_format_); ++p) {
+    FLASHVSR_CHECK(frame.stride[p] >= plane_row_bytes(pixel_format_, p, geometry_.in.width),
+                   ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", frame.stride[p], ", shorter than a row");
+  }
+  auto input = std::make_shared<InputFrame>();
+  input->id = frame.frame_id;
+  input->picture = input_pool_->take();
+  if (format_.input_memory == FLASHVSR_MEMORY_CUDA) {
+    StagedPlanes staged(pixel_format_, geometry_.in);
+    staged.download(frame, model_->device());
+    convert_to_rgb(staged.planes, pixel_format_, color_, geometry_.in.width, geometry_.in.height, *input->picture);
+  } else {
+    convert_to_rgb(planes_of(frame), pixel_format_, color_, geometry_.in.width, geometry_.in.height, *input->picture);
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (streams_.empty() || streams_.back()->schedule.is_ended()) streams_.push_back(std::make_unique<Stream>(startup_));
+  Stream& stream = *streams_.back();
+  FLASHVSR_CHECK(stream.frames.push(std::move(input)).has_value(), ErrorCode::kInvalidArgument, "more than ",
+                 kMaxFramesInside, " frames are inside; call run");
+  stream.schedule.add_frame();
+  ++stats_.frames_in;
+}
+
+std::vector<Session::InputFramePtr> Session::frames_of(const Stream& stream, const FrameRange& range) const {
+  std::vector<InputFramePtr> frames;
+  const int64_t newest = stream.frames.end() - 1;
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    auto frame = stream.frames.at(std::clamp<int64_t>(i, 0, newest));
+    FLASHVSR_CHECK(frame.has_value(), ErrorCode::kInternal, "session: frame ", i, " was forgotten");
+    frames.push_back(*frame);
+  }
+  return frames;
+}
+
+void Session::enlarge(InputFrame& frame, bool parallel) const {
+  if (frame.enlarged) return;
+  auto enlarged = output_pool_->take();
+  enlarger_.resize(*frame.picture, *enlarged, parallel);
+  frame.enlarged = std::move(enlarged);
+}
+
+// Pictures that the model saw a run ago are not normalised again.
+at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs) {
+  const bool has_tail = !chunk.is_new_state && tail_.defined();
+  const int64_t known = has_tail ? tail_.size(2) : 0;
+  std::vector<const PlanarImage*> pictures;
+  for (size_t i = static_cast<size_t>(known); i < inputs.size(); ++i) {
+    if (model_->config().input_scale == 1) {
+      enlarge(*inputs[i], true);
+      pictures.push_back(inputs[i]->enlarged.get());
+    } else {
+      pictures.push_back(inputs[i]->picture.get());
+    }
+  }
+  at::Tensor lq = images_to_tensor(pictures, geometry_.padded_model.height, geometry_.padded_model.width,
+                                   model_->device(), model_->dtype());
+  if (has_tail) lq = at::cat({tail_, lq}, 2);
+  tail_ = lq.narrow(2, lq.size(2) - ChunkSchedule::kLookAhead, ChunkSchedule::kLookAhead).clone();
+  return lq;
+}
+
+void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results,
+                        FlashVsrStats& lap) {
+  Stopwatch stopwatch;
+  if (chunk.is_new_state) state_ = {};
+  const std::vector<InputFramePtr> inputs = frames_of(stream, chunk.inputs);
+  const at::Tensor lq = model_input(chunk, inputs);
+  lap.preprocess_ms = stopwatch.lap_ms();
+
+  StageTimes times;
+  const at::Tensor frames = model_->upscaler.run(lq, run_options_, state_, {}, &is_interrupted_, &times);
+  lap.projector_ms = times.projector_ms;
+  lap.transformer_ms = times.transformer_ms;
+  lap.decoder_ms = times.decoder_ms;
+  stopwatch.lap_ms();
+
+  const bool has_alpha = format_has_alpha(pixel_format_);
+  const bool comes_back = has_last_ && !last_was_model_;
+  if (comes_back) {
+    blend_left_ = kBlendFrames;
+    fade_from_.reset();
+    fade_base_.reset();
+  }
+  const int64_t first = chunk.outputs.begin - chunk.results.begin;
+  std::vector<const PlanarImage*> references;
+  std::vector<std::shared_ptr<PlanarImage>> decoded, reference_pictures;
+  std::vector<PlanarImage*> targets;
+  for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
+    const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];
+    if (color_fix_ != ColorFix::kNone) {
+      if (reference_) {
+        reference_pictures.push_back(output_pool_->take());
+        reference_->resize(*source->picture, *reference_pictures.back(), true);
+        references.push_back(reference_pictures.back().get());
+      } else {
+        enlarge(*source, true);
+        references.push_back(source->enlarged.get());
+      }
+    }
+    decoded.push_back(output_pool_->take());
+    decoded.back()->reset(geometry_.decoded.width, geometry_.decoded.height, depth_, false);
+    targets.push_back(decoded.back().get());
+  }
+  PostprocessOptions options;
+  options.color_fix = color_fix_;
+  // The reference truncates; that is half a level of bias, which the student was not trained with.
+  options.quantization = model_->config().tc_decoder.residual || depth_ > 8 ? Quantization::kNearest
+                                                                              : Quantization::kTruncate;
+  tensor_to_images(frames, first, references, options, targets);
+
+  for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
+    const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];
+    std::shared_ptr<PlanarImage> picture = decoded[static_cast<size_t>(i)];
+    if (reducer_) {
+      picture = output_pool_->take();
+      reducer_->resize(*decoded[static_cast<size_t>(i)], *picture, true);
+    }
+    if (has_alpha) {
+      picture->add_alpha();
+      enlarger_.resize_alpha(*source->picture, *picture, true);
+    }
+    if (blend_left_ > 0) {
+      enlarge(*source, true);
+      blend(*source->enlarged, static_cast<float>(kBlendFrames + 1 - blend_left_) / (kBlendFrames + 1), *picture);
+      --blend_left_;
+    }
+    results.push_back({picture, source});
+  }
+  lap.postprocess_ms = stopwatch.lap_ms();
+}
+
+void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results) {
+  state_ = {};
+  tail_ = at::Tensor();
+  if (has_last_ && last_was_model_) {
+    fade_from_ = last_.picture;
+    // apart from the frame: it has left, and `receive` may be looking at it
+    fade_base_ = output_pool_->take();
+    enlarger_.resize(*last_.source->picture, *fade_base_, true);
+    blend_left_ = kBlendFrames;
+  }
+  for (const InputFramePtr& source : frames_of(stream, chunk.outputs)) {
+    enlarge(*source, true);
+    std::shared_ptr<const PlanarImage> picture = source->enlarged;
+    if (blend_left_ > 0 && fade_from_) {
+      auto blended = output_pool_->take();
+      *blended = *source->enlarged;
+      carry_detail(*fade_from_, *fade_base_, static_cast<float>(blend_left_) / (kBlendFrames + 1), *blended);
+      picture = blended;
+      --blend_left_;
+    }
+    results.push_back({picture, source});
+  }
+  if (blend_left_ == 0) {
+    fade_from_.reset();
+    fade_base_.reset();
+  }
+}
+
+void Session::reset_state() {
+  state_ = {};
+  tail_ = at::Tensor();
+  last_ = {};
+  fade_from_.reset();
+  fade_base_.reset();
+  has_last_ = false;
+  blend_left_ = 0;
+}
+
+bool Session::run(FlashVsrRunMode mode) {
+  FLASHVSR_CHECK(mode == FLASHVSR_RUN_MODEL || mode == FLASHVSR_RUN_PASSTHROUGH, ErrorCode::kInvalidArgument,
+                 "run mode ", static_cast<int>(mode), " is not known");
+  FLASHVSR_CHECK(!is_interrupted_, ErrorCode::kInterrupted, "interrupted");
+  FLASHVSR_CHECK(!is_broken_, ErrorCode::kInternal, "an earlier run failed; flush the session or close it");
+  Stream* stream = nullptr;
+  ChunkRun chunk;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    while (!streams_.empty() && streams_.front()->schedule.is_done()) {
+      streams_.pop_front();
+      reset_state();
+    }
+    if (streams_.empty() || !streams_.front()->schedule.is_ready()) return false;
+    stream = streams_.front().get();
+    chunk = stream->schedule.next();
+  }
+
+  is_broken_ = true;  // until this run is whole
+  Stopwatch stopwatch;
+  FlashVsrStats lap{};
+  std::vector<OutputFrame> results;
+  const bool is_model = mode == FLASHVSR_RUN_MODEL;
+  if (is_model) run_model(chunk, *stream, results, lap);
+  else run_passthrough(chunk, *stream, results);
+  last_ = results.back();
+  last_was_model_ = is_model;
+  has_last_ = true;
+  const double ms = stopwatch.lap_ms();
+
+  int64_t oldest_needed = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (is_model) {
+      stream->schedule.advance_model();
+      stats_.preprocess_ms = lap.preprocess_ms;
+      stats_.projector_ms = lap.projector_ms;
+      stats_.transformer_ms = lap.transformer_ms;
+      stats_.decoder_ms = lap.decoder_ms;
+      stats_.postprocess_ms = lap.postprocess_ms;
+      stats_.chunk_ms = ms;
+      stats_.chunk_ms_mean += (ms - stats_.chunk_ms_mean) / static_cast<double>(++stats_.chunks);
+      stats_.chunk_ms_max = std::max(stats_.chunk_ms_max, ms);
+      if (chunk.is_new_state) ++stats_.resets;
+    } else {
+      stream->schedule.advance_passthrough();
+      ++stats_.chunks_passthrough;
+      stats_.frames_passthrough += results.size();
+    }
+    const uint64_t held = state_bytes(state_) + tensor_bytes(tail_);
+    if (model_->device().is_cuda()) {
+      stats_.device_bytes = held;
+      stats_.device_bytes_peak = std::max(stats_.device_bytes_peak, held);
+    } else {
+      stats_.host_bytes = held;
+    }
+    oldest_needed = stream->schedule.oldest_needed();
+  }
+  stream->frames.drop_before(oldest_needed);
+  for (OutputFrame& result : results) {
+    FLASHVSR_CHECK(results_.push(std::move(result)).has_value(), ErrorCode::kInvalidArgument, "more than ",
+                   kMaxFramesInside, " finished frames wait; call receive");
+  }
+  is_broken_ = false;
+  return true;
+}
+
+bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
+  check_frame(frame);
+  for (int p = 0; p < format_planes(pixel_format_); ++p) {
+    FLASHVSR_CHECK(frame.stride[p] >= plane_row_bytes(pixel_format_, p, geometry_.out.width),
+                   ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", frame.stride[p], ", shorter than a row");
+  }
+  const bool is_compared = view != nullptr && view->compare != FLASHVSR_COMPARE_OFF;
+  const bool is_blended = view != nullptr && !(view->strength >= 1.0f);
+  if (view != nullptr) {
+    FLASHVSR_CHECK(view->compare >= FLASHVSR_COMPARE_OFF && view->compare <= FLASHVSR_COMPARE_SIDE_BY_SIDE &&
+                       !std::isnan(view->strength) && !std::isnan(view->compare_position),
+                   ErrorCode::kInvalidArgument, "the view is not valid");
+  }
+  std::optional<OutputFrame> result = results_.pop();
+  if (!result) return false;
+
+  const PlanarImage* picture = result->picture.get();
+  if (is_compared || is_blended) {
+    // The frame's own enlargement where there is one; else made here, out of the worker's way.
+    const PlanarImage* base = result->source->enlarged.get();
+    if (base == nullptr) {
+      enlarger_.resize(*result->source->picture, view_base_, false);
+      base = &view_base_;
+    }
+    view_ = *picture;
+    if (is_blended) blend(*base, view->strength, view_);
+    if (is_compared) compare(*base, static_cast<Compare>(view->compare), view->compare_position, view_);
+    picture = &view_;
+  }
+  if (format_.output_memory == FLASHVSR_MEMORY_CUDA) {
+    StagedPlanes staged(pixel_format_, geometry_.out);
+    convert_from_rgb(*picture, pixel_format_, color_, staged.planes);
+    staged.upload(frame, model_->device());
+  } else {
+    convert_from_rgb(*picture, pixel_format_, color_, planes_of(frame));
+  }
+  frame.frame_id = result->source->id;
+  std::lock_guard<std::mutex> lock(mutex_);
+  ++stats_.frames_out;
+  return true;
+}
+
+void Session::drain() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!streams_.empty()) streams_.back()->schedule.end();
+}
+
+void Session::flush() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    streams_.clear();
+  }
+  results_.clear();
+  reset_state();
+  is_broken_ = false;
+  is_interrupted_ = false;
+}
+
+void Session::set_options(const FlashVsrSessionOptions& options) {
+  FLASHVSR_CHECK(options.scale_num == options_.scale_num && options.scale_den == options_.scale_den &&
+                     options.kv_chunks == options_.kv_chunks && options.seed == options_.seed &&
+                     options.startup == options_.startup && options.max_vram == options_.max_vram,
+                 ErrorCode::kInvalidArgument,
+                 "only sparse-ratio, local-range and color-fix may change while a session is open");
+  const RunOptions changed = run_options(model_->config(), options, model_->decoder);
+  color_fix_ = color_fix_of(model_->config(), options.color_fix);
+  run_options_ = changed;
+  options_ = options;
+}
+
+void Session::stats(FlashVsrStats& stats) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats = stats_;
+  stats.host_bytes += input_pool_->bytes() + output_pool_->bytes();
+}
+
+}  // namespace flashvsr

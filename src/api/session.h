@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// One stream of frames through the model: the protocol of flashvsr.h (send, run, receive,
+// drain, flush, interrupt) with the schedule, the pictures and the model's state.
+//
+//   send     pixel format -> planar R'G'B'                  into the newest stream
+//   run      schedule -> bicubic, normalise, upscaler, colours, quantise -> results
+//   receive  view, planar R'G'B' -> pixel format
+//
+// A drain ends the newest stream; frames sent after it begin the next, which may wait while
+// the ended one is still run. Each stream starts with a fresh state.
+//
+// Frames that went past the model (passthrough) restart it 13 frames in the past, whose
+// results are dropped. The first 4 frames after each switch are blended: back to the model
+// from the enlargement to ours; away from it, our last frame's detail fades out where the
+// picture has not changed.
+//
+// Memory: pictures come from pools; what a session holds is bounded by the frames inside.
+// Errors: throws Error and LibTorch's own. After anything thrown by run, run throws until
+// flush; finished frames may still be received.
+// Thread-safety: send, run and receive may overlap, each by one thread at a time; interrupt
+// and stats by any thread at any time; the rest alone.
+#ifndef FLASHVSR_API_SESSION_H_
+#define FLASHVSR_API_SESSION_H_
+
+#include <flashvsr/flashvsr.h>
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "api/geometry.h"
+#include "api/image_pool.h"
+#include "api/model.h"
+#include "image/bicubic.h"
+#include "image/frame.h"
+#include "image/postprocess.h"
+#include "model/state.h"
+#include "stream/chunk_schedule.h"
+#include "stream/frame_ring.h"
+
+namespace flashvsr {
+
+class Session {
+ public:
+  Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options);
+
+  void send(const FlashVsrFrame& frame);
+  bool run(FlashVsrRunMode mode);                                   // false: no complete chunk
+  bool receive(const FlashVsrView* view, FlashVsrFrame& frame);     // false: no frame ready
+  void drain();
+  void flush();
+  void interrupt() { is_interrupted_ = true; }
+  void set_options(const FlashVsrSessionOptions& options);
+  int max_delay() const { return static_cast<int>(ChunkSchedule::max_delay(startup_)); }
+  void stats(FlashVsrStats& stats) const;
+
+ private:
+  struct InputFrame {
+    std::shared_ptr<PlanarImage> picture;  // what the caller sent
+    std::shared_ptr<PlanarImage> enlarged;  // its bicubic enlargement to the output size; may be null
+    uint64_t id = 0;
+  };
+  using InputFramePtr = std::shared_ptr<InputFrame>;
+
+  struct OutputFrame {
+    std::shared_ptr<const PlanarImage> picture;
+    InputFramePtr source;
+  };
+
+  struct Stream {
+    explicit Stream(Startup startup) : schedule(startup), frames(kMaxFramesInside) {}
+    ChunkSchedule schedule;  // under mutex_
+    FrameRing<InputFramePtr> frames;
+  };
+
+  static constexpr size_t kMaxFramesInside = 1 << 16;
+
+  std::vector<InputFramePtr> frames_of(const Stream& stream, const FrameRange& range) const;
+  void enlarge(InputFrame& frame, bool parallel) const;
+  void run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results, FlashVsrStats& lap);
+  void run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results);
+  at::Tensor model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs);
+  void reset_state();
+  void check_frame(const FlashVsrFrame& frame) const;
+  void check_supported_memory(const FlashVsrFormat& format) const;
+
+  const std::shared_ptr<const Model> model_;
+  const FlashVsrFormat format_;
+  FlashVsrSessionOptions options_;
+  const PixelFormat pixel_format_;
+  const ColorSpec color_;
+  const Geometry geometry_;
+  const Startup startup_;
+  const int depth_;
+  RunOptions run_options_;
+  ColorFix color_fix_ = ColorFix::kNone;
+
+  const BicubicResizer enlarger_;                   // in -> out
+  std::unique_ptr<BicubicResizer> reference_;       // in -> decoded, when that is not `out`
+  std::unique_ptr<BicubicResizer> reducer_;         // decoded -> out, when they differ
+  const std::shared_ptr<ImagePool> input_pool_;
+  const std::shared_ptr<ImagePool> output_pool_;
+
+  mutable std::mutex mutex_;  // streams_ and their schedules, stats_
+  std::deque<std::unique_ptr<Stream>> streams_;
+  FrameRing<OutputFrame> results_;
+  FlashVsrStats stats_{};
+
+  std::atomic<bool> is_interrupted_{false};
+
+  // Of `run`'s thread.
+  bool is_broken_ = false;
+  StreamState state_;
+  at::Tensor tail_;          // the last 4 frames of the run before, as the model saw them
+  OutputFrame last_;         // the newest result
+  bool last_was_model_ = false;
+  bool has_last_ = false;
+  int blend_left_ = 0;       // frames until a switch is over
+  // Our last frame before the model was left, and its enlargement.
+  std::shared_ptr<const PlanarImage> fade_from_;
+  std::shared_ptr<PlanarImage> fade_base_;
+
+  // Of `receive`'s thread.
+  PlanarImage view_, view_base_;
+};
+
+}  // namespace flashvsr
+
+#endif  // FLASHVSR_API_SESSION_H_
