@@ -90,11 +90,13 @@ jobs=$(nproc)
 mem_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 [ "$mem_mb" -ge 4096 ] || jobs=1
 [ $((jobs * 1200)) -le "$mem_mb" ] || jobs=$((mem_mb / 1200 > 1 ? mem_mb / 1200 : 1))
+# When a meson.build has changed since, the list of targets is an old one: renew it first.
+ninja -C "$build" --quiet build.ninja >"$log" 2>&1 || { tail -n 30 "$log" >&2; die "meson failed"; }
 targets=()
 if [ $demo = yes ]; then
   # what there is of: the element, the engine, its CUDA part, the program
   mapfile -t targets < <(ninja -C "$build" -t targets all | sed -n 's/: .*//p' |
-    grep -xE 'gst/libgstflashvsr\.so|src/libflashvsr\.so|src/cuda/libflashvsr_cuda\.so|tests/support/libflashvsr_fake\.so|examples/flashvsr-upscale')
+    grep -xE 'gst/libgstflashvsr\.so|src/libflashvsr\.so|src/cuda/libflashvsr_cuda\.so|tests/support/libflashvsr_fake\.so|src/models/nano/[^/]*|examples/flashvsr-upscale')
 fi
 say "building with $jobs job(s)"
 ninja -C "$build" -j "$jobs" --quiet ${targets[@]+"${targets[@]}"} || die "the build failed"
