@@ -52,6 +52,17 @@ TEST(Metrics, WorseIsWorse) {
   EXPECT_LT(little.temporal_error, much.temporal_error);
 }
 
+// Frame by frame is the same as all at once.
+TEST(Metrics, MeasureIsTheMeanOverFrames) {
+  const at::Tensor truth = wave_clip(4, 48, 56), frames = wave_clip(4, 48, 56, 0.85);
+  const at::Tensor a = luma(frames), b = luma(truth);
+  const Quality quality = measure(frames, truth);
+  EXPECT_NEAR(quality.psnr_y, psnr_y(a, b), 1e-9);
+  EXPECT_NEAR(quality.ssim, ssim(a, b), 1e-9);
+  EXPECT_NEAR(quality.gmsd, gmsd(a, b), 1e-9);
+  EXPECT_NEAR(quality.temporal_error, temporal_error(a, b), 1e-9);
+}
+
 TEST(Metrics, ConstantErrorHasNoTemporalError) {
   EXPECT_NEAR(temporal_error(luma(grey(100)), luma(grey(120))), 0, 1e-12);
 }
