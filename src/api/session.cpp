@@ -156,6 +156,10 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
     reducer_ = std::make_unique<BicubicResizer>(geometry_.decoded.width, geometry_.decoded.height, geometry_.out.width,
                                                 geometry_.out.height, depth_);
   }
+  if (!model_->device().is_cpu() && model_->config().input_scale == 1) {
+    device_enlarger_ = std::make_unique<TensorResizer>(geometry_.in.width, geometry_.in.height, geometry_.out.width,
+                                                       geometry_.out.height, depth_, model_->device());
+  }
   stats_.struct_size = sizeof(stats_);
 }
 
@@ -217,21 +221,24 @@ void Session::enlarge(InputFrame& frame, bool parallel) const {
   frame.enlarged = std::move(enlarged);
 }
 
-// Pictures that the model saw a run ago are not normalised again.
+// Pictures that the model saw a run ago are not enlarged and normalised again.
 at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs) {
   const bool has_tail = !chunk.is_new_state && tail_.defined();
   const int64_t known = has_tail ? tail_.size(2) : 0;
+  const bool is_enlarged = model_->config().input_scale == 1;
   std::vector<const PlanarImage*> pictures;
   for (size_t i = static_cast<size_t>(known); i < inputs.size(); ++i) {
-    if (model_->config().input_scale == 1) {
-      enlarge(*inputs[i], true);
-      pictures.push_back(inputs[i]->enlarged.get());
-    } else {
-      pictures.push_back(inputs[i]->picture.get());
-    }
+    if (is_enlarged && !device_enlarger_) enlarge(*inputs[i], true);
+    pictures.push_back(is_enlarged && !device_enlarger_ ? inputs[i]->enlarged.get() : inputs[i]->picture.get());
   }
-  at::Tensor lq = images_to_tensor(pictures, geometry_.padded_model.height, geometry_.padded_model.width,
-                                   model_->device(), model_->dtype());
+  const int64_t height = geometry_.padded_model.height, width = geometry_.padded_model.width;
+  at::Tensor lq;
+  if (device_enlarger_) {
+    lq = normalize_samples(device_enlarger_->resize(upload_samples(pictures, model_->device())), (1 << depth_) - 1,
+                           height, width, model_->dtype());
+  } else {
+    lq = images_to_tensor(pictures, height, width, model_->device(), model_->dtype());
+  }
   if (has_tail) lq = at::cat({tail_, lq}, 2);
   tail_ = lq.narrow(2, lq.size(2) - ChunkSchedule::kLookAhead, ChunkSchedule::kLookAhead).clone();
   return lq;
@@ -265,7 +272,7 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   std::vector<PlanarImage*> targets;
   for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
     const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];
-    if (color_fix_ != ColorFix::kNone) {
+    if (color_fix_ != ColorFix::kNone && !device_enlarger_) {
       if (reference_) {
         reference_pictures.push_back(output_pool_->take());
         reference_->resize(*source->picture, *reference_pictures.back(), true);
@@ -284,7 +291,9 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   // The reference truncates; that is half a level of bias, which the student was not trained with.
   options.quantization = model_->config().tc_decoder.residual || depth_ > 8 ? Quantization::kNearest
                                                                               : Quantization::kTruncate;
-  tensor_to_images(frames, first, references, options, targets);
+  // what the model saw is the enlargement already, on its device
+  const bool has_style = device_enlarger_ && color_fix_ != ColorFix::kNone;
+  tensor_to_images(frames, first, references, options, targets, has_style ? lq : at::Tensor());
 
   for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
     const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];

@@ -38,6 +38,7 @@
 #include "api/model.h"
 #include "image/bicubic.h"
 #include "image/frame.h"
+#include "image/image_ops.h"
 #include "image/postprocess.h"
 #include "model/state.h"
 #include "stream/chunk_schedule.h"
@@ -103,6 +104,7 @@ class Session {
   const BicubicResizer enlarger_;                   // in -> out
   std::unique_ptr<BicubicResizer> reference_;       // in -> decoded, when that is not `out`
   std::unique_ptr<BicubicResizer> reducer_;         // decoded -> out, when they differ
+  std::unique_ptr<TensorResizer> device_enlarger_;  // in -> out, where the model's device is not the CPU
   const std::shared_ptr<ImagePool> input_pool_;
   const std::shared_ptr<ImagePool> output_pool_;
 

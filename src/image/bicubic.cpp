@@ -17,8 +17,6 @@ namespace {
 // Rows handled side by side in the horizontal pass, so that its inner loop runs over rows.
 constexpr int kLanes = 16;
 
-int precision_bits(int depth) { return depth > 8 ? 20 : 22; }
-
 double cubic(double x) {
   constexpr double a = -0.5;
   if (x < 0.0) x = -x;
@@ -149,8 +147,8 @@ BicubicAxis::BicubicAxis(int in, int out, int bits) : size_in(in), size_out(out)
 
 BicubicResizer::BicubicResizer(int width_in, int height_in, int width_out, int height_out, int depth)
     : depth_(depth),
-      horizontal_(width_in, width_out, precision_bits(depth)),
-      vertical_(height_in, height_out, precision_bits(depth)) {}
+      horizontal_(width_in, width_out, bicubic_precision_bits(depth)),
+      vertical_(height_in, height_out, bicubic_precision_bits(depth)) {}
 
 template <typename T>
 void BicubicResizer::resize_plane(const T* in, T* out, bool parallel) const {

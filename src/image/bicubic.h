@@ -34,6 +34,9 @@ struct BicubicAxis {
   BicubicAxis(int size_in, int size_out, int precision_bits);
 };
 
+// Bits after the point of the integer weights.
+constexpr int bicubic_precision_bits(int depth) { return depth > 8 ? 20 : 22; }
+
 class BicubicResizer {
  public:
   BicubicResizer(int width_in, int height_in, int width_out, int height_out, int depth);

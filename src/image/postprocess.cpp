@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "image/image_ops.h"
 #include "image/preprocess.h"
 #include "image/vectorize.h"
 
@@ -16,6 +17,8 @@ namespace flashvsr {
 namespace {
 
 constexpr int kLanes = 16;
+// Through tensor operations: bounds what lies between them.
+constexpr int64_t kFramesAtOnce = 8;
 
 FLASHVSR_INLINE float load(const float* row, int64_t x) { return row[x]; }
 FLASHVSR_INLINE float load(const c10::BFloat16* row, int64_t x) {
@@ -297,19 +300,23 @@ at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quanti
 }
 
 void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector<const PlanarImage*>& references,
-                      const PostprocessOptions& options, const std::vector<PlanarImage*>& images) {
+                      const PostprocessOptions& options, const std::vector<PlanarImage*>& images,
+                      const at::Tensor& style) {
   if (images.empty()) return;
   const int64_t width = images[0]->width(), height = images[0]->height();
   const int64_t count = static_cast<int64_t>(images.size());
-  FLASHVSR_CHECK(frames.dim() == 5 && frames.size(1) == 3 && first >= 0 && first + count <= frames.size(2) &&
-                     height <= frames.size(3) && width <= frames.size(4),
-                 ErrorCode::kInternal, "postprocess: frames do not hold the pictures");
-  if (options.color_fix != ColorFix::kNone) {
+  const auto holds_pictures = [&](const at::Tensor& tensor) {
+    return tensor.dim() == 5 && tensor.size(1) == 3 && first >= 0 && first + count <= tensor.size(2) &&
+           height <= tensor.size(3) && width <= tensor.size(4);
+  };
+  FLASHVSR_CHECK(holds_pictures(frames) && (!style.defined() || holds_pictures(style)), ErrorCode::kInternal,
+                 "postprocess: frames do not hold the pictures");
+  if (options.color_fix != ColorFix::kNone && !style.defined()) {
     FLASHVSR_CHECK(references.size() == images.size(), ErrorCode::kInternal, "postprocess: ", references.size(),
                    " references for ", images.size(), " pictures");
     for (size_t i = 0; i < images.size(); ++i) check_alike(*references[i], *images[i]);
   }
-  const bool is_plain = frames.device().is_cpu() && frames.stride(4) == 1;
+  const bool is_plain = frames.device().is_cpu() && frames.stride(4) == 1 && !style.defined();
   if (is_plain && options.color_fix != ColorFix::kWavelet) {
     if (frames.scalar_type() == c10::kFloat) {
       cpu_to_images<float>(frames, first, references, options, images);
@@ -320,16 +327,24 @@ void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector
       return;
     }
   }
-  for (int64_t i = 0; i < count; ++i) {  // frame by frame: the intermediate tensors stay small
-    at::Tensor frame = frames.narrow(2, first + i, 1).narrow(3, 0, height).narrow(4, 0, width);
+  for (int64_t begin = 0; begin < count; begin += kFramesAtOnce) {
+    const int64_t end = std::min(count, begin + kFramesAtOnce);
+    const auto visible = [&](const at::Tensor& tensor) {
+      return tensor.narrow(2, first + begin, end - begin).narrow(3, 0, height).narrow(4, 0, width);
+    };
+    at::Tensor part = visible(frames);
     if (options.color_fix != ColorFix::kNone) {
-      const at::Tensor style = images_to_tensor({references[static_cast<size_t>(i)]}, height, width, frames.device(),
-                                                frames.scalar_type());
-      frame = options.color_fix == ColorFix::kAdain ? adain(frame, style) : wavelet(frame, style);
+      at::Tensor colors;
+      if (style.defined()) {
+        colors = visible(style).to(part.scalar_type());
+      } else {
+        colors = images_to_tensor({references.begin() + begin, references.begin() + end}, height, width,
+                                  frames.device(), frames.scalar_type());
+      }
+      part = options.color_fix == ColorFix::kAdain ? adain(part, colors) : wavelet(part, colors);
     }
-    PlanarImage& image = *images[static_cast<size_t>(i)];
-    const at::Tensor levels = quantize(frame, image.max_value(), options.quantization).cpu().contiguous();
-    std::memcpy(image.plane<uint8_t>(0), levels.data_ptr(), 3 * image.plane_samples() * (image.depth() > 8 ? 2 : 1));
+    download_samples(quantize(part, images[0]->max_value(), options.quantization),
+                     {images.begin() + begin, images.begin() + end});
   }
 }
 

@@ -37,9 +37,11 @@ struct PostprocessOptions {
 };
 
 // Writes planes R, G, B of images[i] (whose shape says the visible part) from frame first + i.
-// `references`: LQ pictures of the images' shape that the colours are taken from; empty with kNone.
+// Colours are taken from `references`, LQ pictures of the images' shape; or, on devices, from `style`,
+// the model's input of the same frames [1, 3, F, >= H, >= W]. Both empty with kNone.
 void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector<const PlanarImage*>& references,
-                      const PostprocessOptions& options, const std::vector<PlanarImage*>& images);
+                      const PostprocessOptions& options, const std::vector<PlanarImage*>& images,
+                      const at::Tensor& style = {});
 
 // Quantises any tensor to uint8 (max 255) or int16 (max 1023), on its device.
 at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quantization);

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "image/image_ops.h"
 
 namespace flashvsr {
 namespace {
@@ -75,6 +76,10 @@ at::Tensor images_to_tensor(const std::vector<const PlanarImage*>& frames, int64
                        frame->depth() == frames[0]->depth(),
                    ErrorCode::kInternal, "preprocess: frames of different shapes");
   }
+  if (!device.is_cpu()) {
+    return normalize_samples(upload_samples(frames, device), frames[0]->max_value(), padded_height, padded_width,
+                             dtype);
+  }
   at::Tensor result;
   switch (dtype) {
     case c10::kFloat: result = cpu_tensor<float>(frames, padded_height, padded_width, dtype); break;
@@ -82,7 +87,7 @@ at::Tensor images_to_tensor(const std::vector<const PlanarImage*>& frames, int64
     case c10::kHalf: result = cpu_tensor<c10::Half>(frames, padded_height, padded_width, dtype); break;
     default: throw Error(ErrorCode::kInternal, concat("preprocess: dtype ", c10::toString(dtype)));
   }
-  return device.is_cpu() ? result : result.to(device);
+  return result;
 }
 
 PlanarImage reference_crop(const PlanarImage& image, int multiple) {
