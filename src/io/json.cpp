@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "io/tensor_info.h"
 
 namespace flashvsr {
 namespace {
@@ -161,7 +162,7 @@ class JsonParser {
     for (const JsonMember& member : json.members_) keys.push_back(member.key);
     std::sort(keys.begin(), keys.end());
     const auto twice = std::adjacent_find(keys.begin(), keys.end());
-    if (twice != keys.end()) fail(concat("the key ", json_quote(*twice), " stands twice in one object"));
+    if (twice != keys.end()) fail(concat("the key \"", printable(std::string(*twice)), "\" stands twice in one object"));
   }
 
   uint32_t hex4() {

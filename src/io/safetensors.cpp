@@ -2,9 +2,11 @@
 #include "io/safetensors.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <filesystem>
+#include <set>
 
 #include "base/error.h"
+#include "io/atomic_file.h"
 #include "io/json.h"
 
 namespace flashvsr {
@@ -18,7 +20,7 @@ SafetensorsEntry parse_entry(const std::string& where, const Json& json, uint64_
                  " fields, expected dtype, shape and data_offsets");
   const std::string& dtype = json.at("dtype").text();
   FLASHVSR_CHECK(parse_dtype(dtype, &entry.dtype), ErrorCode::kModelInvalid, where, ": unknown dtype \"",
-                 dtype.substr(0, 40), "\"");
+                 printable(dtype), "\"");
   const auto& shape = json.at("shape").items();
   FLASHVSR_CHECK(shape.size() <= 16, ErrorCode::kModelInvalid, where, ": ", shape.size(), " dimensions");
   for (const Json& size : shape) entry.shape.push_back(size.integer());
@@ -39,7 +41,10 @@ SafetensorsEntry parse_entry(const std::string& where, const Json& json, uint64_
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(path, std::ios::binary) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
+  // Opening a named pipe would wait for its writer.
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored)) file_.open(path, std::ios::binary);
   FLASHVSR_CHECK(file_.is_open(), ErrorCode::kModelNotFound, path, ": cannot be opened");
   file_.seekg(0, std::ios::end);
   const std::streamoff size = file_.tellg();
@@ -61,13 +66,12 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(p
 
   const Json json = parse_json(header, path);
   for (const auto& [name, value] : json.members()) {
-    const std::string where = path + ": tensor " + ("\"" + name.substr(0, 200) + "\"");
-    if (name == "__metadata__") {
-      for (const auto& [key, text] : value.members()) metadata_[key] = text.text();
-      continue;
-    }
-    FLASHVSR_CHECK(value.is(Json::Type::kObject), ErrorCode::kModelInvalid, where, ": no JSON object");
+    const std::string where = path + ": tensor " + ("\"" + printable(name) + "\"");
     try {
+      if (name == "__metadata__") {
+        for (const auto& [key, text] : value.members()) metadata_[key] = text.text();
+        continue;
+      }
       tensors_.emplace(name, parse_entry(where, value, data_size));
     } catch (const Error& error) {
       // The JSON accessors do not know the tensor.
@@ -83,7 +87,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(p
   });
   uint64_t used = 0;
   for (const auto& [name, entry] : by_offset) {
-    FLASHVSR_CHECK(entry->begin == used, ErrorCode::kModelInvalid, path, ": tensor ", "\"", *name, "\"", " begins at byte ",
+    FLASHVSR_CHECK(entry->begin == used, ErrorCode::kModelInvalid, path, ": tensor ", "\"", printable(*name), "\"", " begins at byte ",
                    entry->begin, ", expected ", used, entry->begin < used ? " (it overlaps another)" : " (bytes are unused)");
     used = entry->end;
   }
@@ -100,7 +104,16 @@ void SafetensorsFile::read(const SafetensorsEntry& entry, void* out) const {
 
 void write_safetensors(const std::string& path, std::vector<SafetensorsItem> items,
                        const std::map<std::string, std::string>& metadata) {
-  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::set<std::string> names;
+  for (const SafetensorsItem& item : items) {
+    FLASHVSR_CHECK(!item.name.empty() && item.name != "__metadata__" && names.insert(item.name).second, ErrorCode::kInvalidArgument,
+                   path, ": cannot hold a tensor named \"", item.name, "\"", names.count(item.name) != 0 ? " twice" : "");
+  }
+  // Large elements first: every tensor is then aligned to its element.
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
+    const size_t size_a = dtype_size(a.dtype), size_b = dtype_size(b.dtype);
+    return size_a != size_b ? size_a > size_b : a.name < b.name;
+  });
   std::string header = "{";
   if (!metadata.empty()) {
     header += "\"__metadata__\":{";
@@ -128,20 +141,14 @@ void write_safetensors(const std::string& path, std::vector<SafetensorsItem> ite
   header += "}";
   header.append((8 - header.size() % 8) % 8, ' ');
 
-  const std::string temporary = path + ".part";
-  {
-    std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-    FLASHVSR_CHECK(file.is_open(), ErrorCode::kInvalidArgument, temporary, ": cannot be written");
-    for (int i = 0; i < 8; ++i) file.put(static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i) & 0xFF));
-    file.write(header.data(), static_cast<std::streamsize>(header.size()));
-    for (size_t i = 0; i < items.size(); ++i) {
-      file.write(static_cast<const char*>(items[i].data), static_cast<std::streamsize>(sizes[i]));
-    }
-    file.flush();
-    FLASHVSR_CHECK(file.good(), ErrorCode::kInvalidArgument, temporary, ": writing failed");
-  }
-  FLASHVSR_CHECK(std::rename(temporary.c_str(), path.c_str()) == 0, ErrorCode::kInvalidArgument, path,
-                 ": cannot be replaced");
+  AtomicFile file(path);
+  const uint64_t header_size = header.size();
+  unsigned char prefix[8];
+  for (int i = 0; i < 8; ++i) prefix[i] = static_cast<unsigned char>(header_size >> (8 * i));
+  file.write(prefix, sizeof prefix);
+  file.write(header.data(), header.size());
+  for (size_t i = 0; i < items.size(); ++i) file.write(items[i].data, sizes[i]);
+  file.commit();
 }
 
 }  // namespace flashvsr

@@ -60,8 +60,8 @@ struct SafetensorsItem {
   const void* data = nullptr;  // row-major
 };
 
-// Writes `path` whole or not at all (a temporary file beside it, then a rename). The same items
-// give the same bytes; items are written in the order of their names.
+// Writes `path` whole or not at all (io/atomic_file.h). The same items give the same bytes: sorted by
+// element size (large first), then name.
 void write_safetensors(const std::string& path, std::vector<SafetensorsItem> items,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "base/error.h"
+
 namespace flashvsr {
 namespace {
 
@@ -31,6 +33,13 @@ bool parse_dtype(const std::string& name, DType* dtype) {
   return false;
 }
 
+std::string printable(const std::string& text) {
+  constexpr size_t kLongest = 200;
+  std::string out = text.substr(0, kLongest);
+  for (char& c : out) c = c >= ' ' && c <= '~' ? c : '?';
+  return text.size() > kLongest ? out + "..." : out;
+}
+
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string out = "[";
   for (size_t i = 0; i < shape.size(); ++i) out += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
@@ -49,6 +58,30 @@ bool checked_bytes(const std::vector<int64_t>& shape, DType dtype, uint64_t* byt
   }
   *bytes = is_empty ? 0 : product;
   return true;
+}
+
+void check_shapes(const ShapeMap& expected, const ShapeMap& found, const std::string& file,
+                  const std::function<bool(const std::string& name)>& ignore) {
+  std::string first;
+  size_t faults = 0;
+  const auto fault = [&](const std::string& name, const std::string& what) {
+    if (faults++ == 0) first = concat("tensor \"", printable(name), "\" ", what);
+  };
+  for (const auto& [name, shape] : expected) {
+    const auto match = found.find(name);
+    if (match == found.end()) {
+      fault(name, concat("of shape ", shape_text(shape), " is missing"));
+    } else if (match->second != shape) {
+      fault(name, concat("has shape ", shape_text(match->second), ", expected ", shape_text(shape)));
+    }
+  }
+  for (const auto& [name, shape] : found) {
+    if (expected.count(name) == 0 && !(ignore && ignore(name))) {
+      fault(name, concat("of shape ", shape_text(shape), " is not part of the model"));
+    }
+  }
+  FLASHVSR_CHECK(faults == 0, ErrorCode::kModelInvalid, file, ": ", first,
+                 faults > 1 ? concat(" (and ", faults - 1, " more that do not fit)") : std::string());
 }
 
 }  // namespace flashvsr

@@ -10,7 +10,7 @@ namespace flashvsr {
 namespace {
 
 constexpr size_t kMaxPickle = 16u << 20;
-constexpr size_t kMaxValues = 1u << 20;
+constexpr size_t kMaxValues = 1u << 18;
 constexpr size_t kMaxDims = 16;
 
 enum class ValueKind { kNone, kBool, kInteger, kString, kTuple, kList, kDict, kGlobal, kStorage, kTensor };
@@ -52,7 +52,10 @@ class Unpickler {
           check(at_ == data_.size(), data_.size() - at_, " bytes follow the end");
           return top;
         }
-        case '(': marks_.push_back(stack_.size()); break;                    // MARK
+        case '(':                                                            // MARK
+          check(marks_.size() < kMaxValues, "more than ", kMaxValues, " marks");
+          marks_.push_back(stack_.size());
+          break;
         case 'N': push(make(ValueKind::kNone)); break;                       // NONE
         case 0x88: case 0x89: push_integer(ValueKind::kBool, op == 0x88); break;  // NEWTRUE, NEWFALSE
         case 'J': push_integer(ValueKind::kInteger, static_cast<int32_t>(little(4))); break;  // BININT
@@ -80,8 +83,8 @@ class Unpickler {
         case 'u': set_items(pop_to_mark()); break;  // SETITEMS
         case 'a': append({pop()}); break;           // APPEND
         case 'e': append(pop_to_mark()); break;     // APPENDS
-        case 'q': memo_[static_cast<uint32_t>(little(1))] = top(); break;  // BINPUT
-        case 'r': memo_[static_cast<uint32_t>(little(4))] = top(); break;  // LONG_BINPUT
+        case 'q': remember(little(1)); break;                              // BINPUT
+        case 'r': remember(little(4)); break;                              // LONG_BINPUT
         case 'h': push(recall(static_cast<uint32_t>(little(1)))); break;   // BINGET
         case 'j': push(recall(static_cast<uint32_t>(little(4)))); break;   // LONG_BINGET
         case 'c': push_global(); break;     // GLOBAL
@@ -128,7 +131,14 @@ class Unpickler {
     arena_.back().kind = kind;
     return &arena_.back();
   }
-  void push(Value* value) { stack_.push_back(value); }
+  void push(Value* value) {
+    check(stack_.size() < kMaxValues, "more than ", kMaxValues, " values on the stack");
+    stack_.push_back(value);
+  }
+  void remember(uint64_t index) {
+    memo_[static_cast<uint32_t>(index)] = top();
+    check(memo_.size() <= kMaxValues, "more than ", kMaxValues, " remembered values");
+  }
   void push_integer(ValueKind kind, int64_t integer) {
     Value* value = make(kind);
     value->integer = integer;
@@ -201,7 +211,7 @@ class Unpickler {
                                            "torch FloatStorage", "torch BFloat16Storage", "torch HalfStorage"};
     bool is_allowed = false;
     for (const char* allowed : kAllowed) is_allowed = is_allowed || full == allowed;
-    check(is_allowed, "the pickle asks for \"", full.substr(0, 200), "\", which no tensor needs; nothing was executed");
+    check(is_allowed, "the pickle asks for \"", printable(full), "\", which no tensor needs; nothing was executed");
     Value* value = make(ValueKind::kGlobal);
     value->text = full;
     push(value);
@@ -223,11 +233,11 @@ class Unpickler {
     storage->text = root_ + "/data/" + id->items[2]->text;
     storage->integer = id->items[4]->integer;
     const auto member = zip_.members().find(storage->text);
-    check(member != zip_.members().end(), "storage \"", storage->text.substr(0, 200), "\" is not in the archive");
+    check(member != zip_.members().end(), "storage \"", printable(storage->text), "\" is not in the archive");
     const uint64_t size = dtype_size(storage->dtype);
     check(storage->integer >= 0 && static_cast<uint64_t>(storage->integer) <= member->second.size / size &&
               static_cast<uint64_t>(storage->integer) * size == member->second.size,
-          "storage \"", storage->text.substr(0, 200), "\" has ", member->second.size, " bytes, expected ", storage->integer, " elements of ", size);
+          "storage \"", printable(storage->text), "\" has ", member->second.size, " bytes, expected ", storage->integer, " elements of ", size);
     push(storage);
   }
 
@@ -308,20 +318,37 @@ uint64_t TorchTensor::bytes() const {
   return bytes;
 }
 
+bool TorchTensor::is_row_major() const {
+  int64_t expected = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    if (shape[d] != 1 && stride[d] != expected) return false;
+    expected *= shape[d];
+  }
+  return true;
+}
+
 TorchArchive::TorchArchive(const std::string& path) : zip_(path) {
   std::string pickle_name;
   for (const auto& item : zip_.members()) {
     const std::string& name = item.first;
     if (name.size() > 9 && name.compare(name.size() - 9, 9, "/data.pkl") == 0) {
-      FLASHVSR_CHECK(pickle_name.empty(), ErrorCode::kModelInvalid, path, ": two pickles, ", pickle_name, " and ", name);
+      FLASHVSR_CHECK(pickle_name.empty(), ErrorCode::kModelInvalid, path, ": two pickles, ", printable(pickle_name), " and ", printable(name));
       pickle_name = name;
     }
   }
   FLASHVSR_CHECK(!pickle_name.empty(), ErrorCode::kModelInvalid, path, ": no member ends in /data.pkl; not a torch.save archive");
   FLASHVSR_CHECK(zip_.members().at(pickle_name).size <= kMaxPickle, ErrorCode::kModelInvalid, path, ": a pickle of ",
                  zip_.members().at(pickle_name).size, " bytes, at most ", kMaxPickle, " are expected");
+  const std::string root = pickle_name.substr(0, pickle_name.size() - 9);
+  const auto order = zip_.members().find(root + "/byteorder");
+  if (order != zip_.members().end()) {
+    FLASHVSR_CHECK(order->second.size <= 16, ErrorCode::kModelInvalid, path, ": the byte order has ", order->second.size, " letters");
+    const std::vector<char> text = zip_.read(order->first);
+    FLASHVSR_CHECK(std::string(text.begin(), text.end()) == "little", ErrorCode::kModelInvalid, path, ": the byte order is \"",
+                   std::string(text.begin(), text.end()), "\", expected \"little\"");
+  }
   const std::vector<char> pickle = zip_.read(pickle_name);
-  Unpickler unpickler(pickle, path + ": " + pickle_name, pickle_name.substr(0, pickle_name.size() - 9), zip_);
+  Unpickler unpickler(pickle, path + ": " + printable(pickle_name), root, zip_);
   const Value* top = unpickler.run();
   if (top->kind == ValueKind::kTensor) {
     tensors_.emplace("", top->tensor);
@@ -339,9 +366,15 @@ TorchArchive::TorchArchive(const std::string& path) : zip_(path) {
     const Value* key = top->items[i];
     const Value* value = top->items[i + 1];
     FLASHVSR_CHECK(key->kind == ValueKind::kString && value->kind == ValueKind::kTensor, ErrorCode::kModelInvalid, path, ": entry \"",
-                   key->text.substr(0, 200), "\" is ", kind_name(value->kind), ", expected a tensor with a name");
-    FLASHVSR_CHECK(tensors_.emplace(key->text, value->tensor).second, ErrorCode::kModelInvalid, path, ": \"", key->text.substr(0, 200),
+                   printable(key->text), "\" is ", kind_name(value->kind), ", expected a tensor with a name");
+    FLASHVSR_CHECK(tensors_.emplace(key->text, value->tensor).second, ErrorCode::kModelInvalid, path, ": \"", printable(key->text),
                    "\" appears twice");
+  }
+  uint64_t total = 0;
+  for (const auto& item : tensors_) {
+    total += item.second.bytes();  // each at most the file's size, and they are few: no overflow
+    FLASHVSR_CHECK(total <= 2 * zip_.file_size(), ErrorCode::kModelInvalid, path, ": its tensors take ", total,
+                   " bytes and more, the file has ", zip_.file_size());
   }
 }
 
@@ -350,6 +383,10 @@ void TorchArchive::read(const TorchTensor& tensor, void* out) {
   const uint64_t count = tensor.bytes() / size;
   if (count == 0) return;
   auto it = storages_.find(tensor.storage);
+  if (it == storages_.end() && tensor.is_row_major() && tensor.bytes() == zip_.members().at(tensor.storage).size) {
+    zip_.read(tensor.storage, out);  // the whole storage, as it lies there
+    return;
+  }
   if (it == storages_.end()) it = storages_.emplace(tensor.storage, zip_.read(tensor.storage)).first;
   const char* storage = it->second.data();
   char* to = static_cast<char*>(out);

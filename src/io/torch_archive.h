@@ -12,7 +12,8 @@
 // one bare tensor, whose name is then "".
 //
 // Errors: throws Error (kModelNotFound, else kModelInvalid) naming the file and the tensor.
-// Memory: the pickle (at most 16 MiB), at most 2^20 values, and the storages read so far.
+// Memory: the pickle (at most 16 MiB), at most 2^18 values, and the shared storages read so far. All
+// tensors together have at most twice the file's size, whatever views of one storage they are.
 // Thread-safety: unsafe. Source: model.md 1.7.
 #ifndef FLASHVSR_IO_TORCH_ARCHIVE_H_
 #define FLASHVSR_IO_TORCH_ARCHIVE_H_
@@ -34,6 +35,7 @@ struct TorchTensor {
   int64_t offset = 0;           // elements
   std::string storage;          // member name
   uint64_t bytes() const;       // of the row-major copy
+  bool is_row_major() const;    // strides are those of the copy
 };
 
 class TorchArchive {

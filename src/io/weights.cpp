@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <set>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -45,78 +43,11 @@ const at::Tensor& need(const TensorMap& tensors, const std::string& key, const c
   FLASHVSR_CHECK(it != tensors.end(), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" is missing");
   FLASHVSR_CHECK(it->second.dim() == dims, ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" has shape ",
                  it->second.sizes(), ", expected ", dims, " dimensions");
+  for (const int64_t size : it->second.sizes()) {
+    FLASHVSR_CHECK(size > 0, ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" has shape ", it->second.sizes());
+  }
   return it->second;
 }
-
-// The student's config: every field in one place, for reading and for writing.
-template <typename Visit>
-void visit_fields(ModelConfig& c, Visit&& visit) {
-  visit("", "name", c.name);
-  visit("", "input_scale", c.input_scale);
-  visit("", "has_transformer", c.has_transformer);
-  visit("", "noise_scale", c.noise_scale);
-  visit("", "blocks_per_query", c.blocks_per_query);
-  visit("", "sparse_ratio", c.sparse_ratio);
-  visit("", "kv_chunks", c.kv_chunks);
-  visit("", "local_range", c.local_range);
-  visit("dit", "dim", c.dit.dim);
-  visit("dit", "heads", c.dit.heads);
-  visit("dit", "layers", c.dit.layers);
-  visit("dit", "ffn_dim", c.dit.ffn_dim);
-  visit("dit", "freq_dim", c.dit.freq_dim);
-  visit("dit", "text_dim", c.dit.text_dim);
-  visit("dit", "latent_channels", c.dit.latent_channels);
-  visit("dit", "has_text", c.dit.has_text);
-  visit("dit", "eps", c.dit.eps);
-  visit("lq_projector", "unshuffle", c.lq_projector.unshuffle);
-  visit("lq_projector", "hidden1", c.lq_projector.hidden1);
-  visit("lq_projector", "hidden2", c.lq_projector.hidden2);
-  visit("lq_projector", "out_dim", c.lq_projector.out_dim);
-  visit("tc_decoder", "latent_channels", c.tc_decoder.latent_channels);
-  visit("tc_decoder", "cond_unshuffle", c.tc_decoder.cond_unshuffle);
-  visit("tc_decoder", "channels", c.tc_decoder.channels);
-  visit("tc_decoder", "mem_blocks", c.tc_decoder.mem_blocks);
-  visit("tc_decoder", "up", c.tc_decoder.up);
-  visit("tc_decoder", "grow", c.tc_decoder.grow);
-  visit("tc_decoder", "deepen", c.tc_decoder.deepen);
-  visit("tc_decoder", "final_shuffle", c.tc_decoder.final_shuffle);
-  visit("tc_decoder", "skip", c.tc_decoder.skip);
-  visit("tc_decoder", "residual", c.tc_decoder.residual);
-}
-
-// A hostile config must not ask for huge tensors or loops.
-constexpr int64_t kMaxSize = 1 << 16;
-
-struct FieldReader {
-  const std::string& where;
-  int64_t checked(const Json& json) const {
-    const int64_t value = json.integer();
-    FLASHVSR_CHECK(value >= 0 && value <= kMaxSize, ErrorCode::kModelInvalid, where, ": ", value, " is not in 0 .. ", kMaxSize);
-    return value;
-  }
-  void operator()(const Json& json, std::string& field) const { field = json.text().substr(0, 60); }
-  void operator()(const Json& json, int64_t& field) const { field = checked(json); }
-  void operator()(const Json& json, double& field) const { field = json.number(); }
-  void operator()(const Json& json, bool& field) const { field = json.boolean(); }
-  template <size_t n>
-  void operator()(const Json& json, std::array<int64_t, n>& field) const {
-    FLASHVSR_CHECK(json.items().size() == n, ErrorCode::kModelInvalid, where, ": ", json.items().size(), " values, expected ", n);
-    for (size_t i = 0; i < n; ++i) field[i] = checked(json.items()[i]);
-  }
-};
-
-struct FieldWriter {
-  std::ostringstream& out;
-  void operator()(const std::string& field) const { out << json_quote(field); }
-  void operator()(int64_t field) const { out << field; }
-  void operator()(double field) const { out << json_number(field); }
-  void operator()(bool field) const { out << (field ? "true" : "false"); }
-  template <size_t n>
-  void operator()(const std::array<int64_t, n>& field) const {
-    for (size_t i = 0; i < n; ++i) out << (i == 0 ? "[" : ", ") << field[i];
-    out << "]";
-  }
-};
 
 bool is_unused_in_vae(const std::string& key) {
   return key.rfind("encoder.", 0) == 0 || key == "conv1.weight" || key == "conv1.bias";
@@ -132,12 +63,14 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-Checkpoint open_own(const std::string& directory, bool with_vae) {
+Checkpoint open_own(const std::string& directory, std::optional<Version> version, bool with_vae) {
   FLASHVSR_CHECK(!with_vae, ErrorCode::kInvalidArgument, "decoder=vae: the model in ", directory, " has no VAE decoder");
   Checkpoint checkpoint;
   checkpoint.directory = directory;
   const std::string config = directory + "/config.json", weights = directory + "/model.safetensors";
   checkpoint.config = config_from_json(parse_json(read_text(config), config), config);
+  FLASHVSR_CHECK(!version || *version == checkpoint.config.lq_projector.version, ErrorCode::kInvalidArgument, "model-version: ", config,
+                 " says ", checkpoint.config.lq_projector.version == Version::kV1 ? "v1" : "v1.1");
   FLASHVSR_CHECK(!checkpoint.config.dit.has_text || !checkpoint.config.has_transformer, ErrorCode::kModelInvalid, config,
                  ": dit.has_text needs a prompt, which this form of model does not hold");
   checkpoint.parts.push_back({weights, "", read_tensors(weights)});
@@ -191,75 +124,15 @@ void write_tensors(const std::string& path, const TensorMap& tensors,
 
 void assign_parameters(const ParameterWalk& walk, const TensorMap& tensors, const std::string& file,
                        const std::function<bool(const std::string& key)>& ignore) {
-  std::set<std::string> used;
-  walk([&](const std::string& key, at::Tensor& parameter, const std::vector<int64_t>& shape) {
-    const auto it = tensors.find(key);
-    FLASHVSR_CHECK(it != tensors.end(), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" of shape ", shape_text(shape),
-                   " is missing");
-    FLASHVSR_CHECK(it->second.sizes() == at::IntArrayRef(shape), ErrorCode::kModelInvalid, file, ": tensor \"", key,
-                   "\" has shape ", shape_text(it->second.sizes().vec()), ", expected ", shape_text(shape));
-    FLASHVSR_CHECK(at::isFloatingType(it->second.scalar_type()), ErrorCode::kModelInvalid, file, ": tensor \"", key, "\" is ",
-                   c10::toString(it->second.scalar_type()), ", expected floating point values");
-    parameter = it->second;
-    used.insert(key);
-  });
-  for (const auto& item : tensors) {
-    FLASHVSR_CHECK(used.count(item.first) != 0 || (ignore && ignore(item.first)), ErrorCode::kModelInvalid, file, ": tensor \"",
-                   item.first.substr(0, 200), "\" of shape ", shape_text(item.second.sizes().vec()), " is not part of the model");
+  ShapeMap expected, found;
+  walk([&](const std::string& key, at::Tensor&, const std::vector<int64_t>& shape) { expected[key] = shape; });
+  for (const auto& [key, tensor] : tensors) {
+    found[key] = tensor.sizes().vec();
+    FLASHVSR_CHECK(expected.count(key) == 0 || at::isFloatingType(tensor.scalar_type()), ErrorCode::kModelInvalid, file, ": tensor \"",
+                   key, "\" is ", c10::toString(tensor.scalar_type()), ", expected floating point values");
   }
-}
-
-ModelConfig config_from_json(const Json& json, const std::string& name) {
-  ModelConfig config;
-  std::set<std::string> known;
-  visit_fields(config, [&](const std::string& group, const char* field, auto& value) {
-    known.insert(group + "/" + field);
-    if (!group.empty()) known.insert("/" + group);
-    const Json* parent = group.empty() ? &json : json.find(group);
-    const Json* found = parent == nullptr ? nullptr : parent->find(field);
-    if (found == nullptr) return;
-    const std::string where = name + ": " + (group.empty() ? "" : group + ".") + field;
-    try {
-      FieldReader{where}(*found, value);
-    } catch (const Error& error) {
-      const std::string message = error.what();
-      throw Error(error.code(), message.rfind(name, 0) == 0 ? message : where + ": " + message);
-    }
-  });
-  const auto refuse_unknown = [&](const std::string& group, const Json& object) {
-    for (const auto& member : object.members()) {
-      FLASHVSR_CHECK(known.count(group + "/" + member.key) != 0, ErrorCode::kModelInvalid, name, ": unknown field \"",
-                     group.empty() ? "" : group + ".", member.key.substr(0, 100), "\"");
-    }
-  };
-  refuse_unknown("", json);
-  for (const auto& member : json.members()) {
-    if (member.value.is(Json::Type::kObject)) refuse_unknown(member.key, member.value);
-  }
-  return config;
-}
-
-std::string config_to_json(const ModelConfig& config) {
-  std::ostringstream out;
-  std::string open_group;
-  bool is_first = true;
-  ModelConfig copy = config;
-  out << "{\n";
-  visit_fields(copy, [&](const std::string& group, const char* field, const auto& value) {
-    if (group != open_group) {
-      out << (open_group.empty() ? "" : "\n  }") << ",\n  \"" << group << "\": {";
-      open_group = group;
-      is_first = true;
-      out << "\n";
-    } else if (!is_first) {
-      out << ",\n";
-    }
-    out << (group.empty() ? "  \"" : "    \"") << field << "\": ";
-    FieldWriter{out}(value);
-    is_first = false;
-  });
-  out << "\n  }\n}\n";
-  return out.str();
+  check_shapes(expected, found, file, ignore);
+  walk([&](const std::string& key, at::Tensor& parameter, const std::vector<int64_t>&) { parameter = tensors.at(key); });
 }
 
 ModelConfig config_from_released(const TensorMap& dit, const TensorMap& lq_projector,
@@ -294,9 +167,13 @@ Checkpoint open_checkpoint(const std::string& path, std::optional<Version> versi
   std::error_code ignored;
   FLASHVSR_CHECK(fs::exists(path, ignored), ErrorCode::kModelNotFound, "No FlashVSR model in \"", path, "\": there is no such directory");
   // A file names its directory.
-  const std::string directory = fs::is_directory(path, ignored) ? path : fs::path(path).parent_path().string();
+  std::string directory = fs::is_directory(path, ignored) ? path : fs::path(path).parent_path().string();
+  if (directory.empty()) directory = ".";
   const auto exists = [&](const char* file) { return fs::exists(fs::path(directory) / file, ignored); };
-  if (exists("config.json")) return open_own(directory, with_vae);
+  // A config.json beside the released files is none of ours.
+  FLASHVSR_CHECK(!exists("model.safetensors") || !exists(kDitFile), ErrorCode::kModelInvalid, directory, ": holds two models, ",
+                 kDitFile, " and model.safetensors");
+  if (exists("model.safetensors") || (exists("config.json") && !exists(kDitFile))) return open_own(directory, version, with_vae);
 
   std::vector<const char*> files = {kDitFile, kProjectorFile, kTcDecoderFile, kPromptFile};
   if (with_vae) files.push_back(kVaeFile);

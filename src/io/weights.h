@@ -29,7 +29,7 @@
 #include <string>
 #include <vector>
 
-#include "io/json.h"
+#include "io/model_config.h"
 #include "io/tensor_info.h"
 #include "model/config.h"
 #include "model/parameters.h"
@@ -53,9 +53,6 @@ using ParameterWalk = std::function<void(const ParameterVisitor& visit)>;
 // `file` is named in errors. Keys that `ignore` accepts may be there and stay unused.
 void assign_parameters(const ParameterWalk& walk, const TensorMap& tensors, const std::string& file,
                        const std::function<bool(const std::string& key)>& ignore = {});
-
-ModelConfig config_from_json(const Json& json, const std::string& name);
-std::string config_to_json(const ModelConfig& config);
 
 struct Checkpoint {
   std::string directory;

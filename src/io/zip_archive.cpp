@@ -3,9 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <filesystem>
 
 #include "base/error.h"
+#include "io/tensor_info.h"
 
 namespace flashvsr {
 namespace {
@@ -62,7 +63,10 @@ void ZipArchive::read_at(uint64_t offset, void* out, uint64_t size, const char* 
   FLASHVSR_CHECK(file_.good() || size == 0, ErrorCode::kModelInvalid, path_, ": ", what, " cannot be read");
 }
 
-ZipArchive::ZipArchive(const std::string& path) : path_(path), file_(path, std::ios::binary) {
+ZipArchive::ZipArchive(const std::string& path) : path_(path) {
+  // Opening a named pipe would wait for its writer.
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored)) file_.open(path, std::ios::binary);
   FLASHVSR_CHECK(file_.is_open(), ErrorCode::kModelNotFound, path, ": cannot be opened");
   file_.seekg(0, std::ios::end);
   const std::streamoff size = file_.tellg();
@@ -119,7 +123,7 @@ ZipArchive::ZipArchive(const std::string& path) : path_(path), file_(path, std::
     FLASHVSR_CHECK(directory_size - at - kCentralSize >= name_size + extra_size + comment_size, ErrorCode::kModelInvalid, path,
                    ": central directory entry ", n, " leaves the directory");
     const std::string name(reinterpret_cast<const char*>(entry + kCentralSize), name_size);
-    const std::string where = path + ": member \"" + name.substr(0, 200) + "\"";
+    const std::string where = path + ": member \"" + printable(name) + "\"";
     uint64_t stored_size = little(entry + 20, 4), full_size = little(entry + 24, 4), header_begin = little(entry + 42, 4);
     const unsigned char* extra = entry + kCentralSize + name_size;
     for (uint64_t left = extra_size; left >= 4;) {
@@ -150,10 +154,16 @@ ZipArchive::ZipArchive(const std::string& path) : path_(path), file_(path, std::
     read_at(header_begin, local, kLocalSize, "a local header");
     FLASHVSR_CHECK(little(local, 4) == 0x04034b50 && little(local + 8, 2) == 0, ErrorCode::kModelInvalid, where,
                    ": no local header of a stored member at byte ", header_begin);
+    const auto agrees = [&](int offset, uint64_t expected) {
+      const uint64_t found = little(local + offset, 4);
+      return found == 0 || found == 0xFFFFFFFF || found == expected;
+    };
+    FLASHVSR_CHECK((little(local + 6, 2) & 1) == 0 && agrees(14, little(entry + 16, 4)) && agrees(18, stored_size) && agrees(22, full_size),
+                   ErrorCode::kModelInvalid, where, ": its local header and the central directory differ");
     const uint64_t local_name = little(local + 26, 2), local_extra = little(local + 28, 2);
     std::string local_text(local_name, '\0');
     read_at(header_begin + kLocalSize, local_text.data(), local_name, "a local name");
-    FLASHVSR_CHECK(local_text == name, ErrorCode::kModelInvalid, where, ": the local header names \"", local_text.substr(0, 200), "\"");
+    FLASHVSR_CHECK(local_text == name, ErrorCode::kModelInvalid, where, ": the local header names \"", printable(local_text), "\"");
     ZipMember member;
     member.size = full_size;
     member.header_begin = header_begin;
@@ -175,14 +185,20 @@ ZipArchive::ZipArchive(const std::string& path) : path_(path), file_(path, std::
   }
 }
 
+void ZipArchive::read(const std::string& name, void* out) const {
+  const auto it = members_.find(name);
+  FLASHVSR_CHECK(it != members_.end(), ErrorCode::kModelInvalid, path_, ": no member \"", printable(name), "\"");
+  read_at(it->second.data_begin, out, it->second.size, "a member");
+  const uint32_t crc = crc32(out, it->second.size);
+  FLASHVSR_CHECK(crc == it->second.crc, ErrorCode::kModelInvalid, path_, ": member \"", printable(name), "\": CRC is ", crc, ", expected ",
+                 it->second.crc);
+}
+
 std::vector<char> ZipArchive::read(const std::string& name) const {
   const auto it = members_.find(name);
-  FLASHVSR_CHECK(it != members_.end(), ErrorCode::kModelInvalid, path_, ": no member \"", name.substr(0, 200), "\"");
+  FLASHVSR_CHECK(it != members_.end(), ErrorCode::kModelInvalid, path_, ": no member \"", printable(name), "\"");
   std::vector<char> data(it->second.size);
-  read_at(it->second.data_begin, data.data(), data.size(), "a member");
-  const uint32_t crc = crc32(data.data(), data.size());
-  FLASHVSR_CHECK(crc == it->second.crc, ErrorCode::kModelInvalid, path_, ": member \"", name, "\": CRC is ", crc, ", expected ",
-                 it->second.crc);
+  read(name, data.data());
   return data;
 }
 

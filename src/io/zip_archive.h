@@ -2,8 +2,8 @@
 //
 // Members of a zip archive as torch.save writes it: stored, not compressed.
 //
-// The central directory is the authority; sizes in local headers may be deferred (data
-// descriptors, zip64) and are not looked at. Refused: compressed or encrypted members,
+// The central directory is the authority; CRC and sizes in local headers may be deferred (data
+// descriptors, zip64: 0 or all ones there) and must agree otherwise. Refused: compressed or encrypted members,
 // several disks, members that overlap or leave the file, repeated names, a local header
 // that names another member, a CRC that does not match what was read.
 //
@@ -33,8 +33,10 @@ class ZipArchive {
 
   const std::string& path() const { return path_; }
   const std::map<std::string, ZipMember>& members() const { return members_; }
-  // The whole member, its CRC checked.
+  // The whole member, its CRC checked; into `out`, which has room for its size, or as a vector.
+  void read(const std::string& name, void* out) const;
   std::vector<char> read(const std::string& name) const;
+  uint64_t file_size() const { return size_; }
 
  private:
   void read_at(uint64_t offset, void* out, uint64_t size, const char* what) const;
