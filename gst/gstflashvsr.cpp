@@ -830,10 +830,11 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
 
   GstBuffer* shell = static_cast<GstBuffer*>(output.payload);
   if (GST_BUFFER_PTS_IS_VALID(shell)) {
-    GstClockTime stream_time;
+    GstClockTime stream_time = GST_CLOCK_TIME_NONE;
     {
       std::lock_guard<std::mutex> lock(stream->clock_mutex);
-      stream_time = gst_segment_to_stream_time(&stream->out_segment, GST_FORMAT_TIME, GST_BUFFER_PTS(shell));
+      if (stream->out_segment.format == GST_FORMAT_TIME)
+        stream_time = gst_segment_to_stream_time(&stream->out_segment, GST_FORMAT_TIME, GST_BUFFER_PTS(shell));
     }
     if (GST_CLOCK_TIME_IS_VALID(stream_time)) gst_object_sync_values(GST_OBJECT(self), stream_time);
   }
