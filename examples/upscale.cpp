@@ -408,7 +408,11 @@ std::string device_of(GstElement* filter) {
     GstStructure* stats = nullptr;
     g_object_get(filter, "stats", &stats, nullptr);
     if (stats) {
-      if (const char* text = gst_structure_get_string(stats, "device")) device = text;
+      const char* text[3] = {gst_structure_get_string(stats, "device"), gst_structure_get_string(stats, "precision"),
+                             gst_structure_get_string(stats, "model")};
+      if (text[0] && *text[0]) device = text[0];
+      if (text[1] && *text[1]) device += std::string(", ") + text[1];
+      if (text[2] && *text[2]) device += std::string(", model ") + text[2];
       gst_structure_free(stats);
     }
   }

@@ -117,6 +117,7 @@ struct Stream {
 
   const FlashVsrApi* api = nullptr;  // from start() to stop()
   FlashVsrModel* model = nullptr;
+  FlashVsrModelInfo model_info = {};  // of `model`, under session_mutex
   std::string model_name;  // for messages
 
   // `session` is replaced by U while W and P are parked and both call mutexes are held; the
@@ -473,15 +474,18 @@ static GstStructure* make_stats(GstFlashVsr* self) {
   Stream* stream = self->stream;
   FlashVsrStats engine = {};
   engine.struct_size = sizeof engine;
+  FlashVsrModelInfo info;
   {
     std::lock_guard<std::mutex> lock(stream->session_mutex);
     if (stream->session) stream->api->stats(stream->session, &engine, nullptr);
+    info = stream->model_info;
   }
   const gint64 inside = stream->queue.frames_inside();
   std::lock_guard<std::mutex> lock(stream->clock_mutex);
   const double seconds = static_cast<double>(stream->last_out - stream->first_out) / 1e6;
   return gst_structure_new(
-      "application/x-flashvsr-stats", "in-frames", G_TYPE_UINT64, stream->frames_in, "out-frames", G_TYPE_UINT64,
+      "application/x-flashvsr-stats", "model", G_TYPE_STRING, info.name, "device", G_TYPE_STRING, info.device,
+      "precision", G_TYPE_STRING, info.precision, "in-frames", G_TYPE_UINT64, stream->frames_in, "out-frames", G_TYPE_UINT64,
       stream->frames_out, "inside-frames", G_TYPE_UINT64, static_cast<guint64>(inside), "dropped-frames",
       G_TYPE_UINT64, stream->frames_dropped, "passthrough-frames", G_TYPE_UINT64, stream->frames_passthrough,
       "chunks", G_TYPE_UINT64, static_cast<guint64>(engine.chunks), "passthrough-chunks", G_TYPE_UINT64,
@@ -1037,6 +1041,10 @@ static gboolean gst_flash_vsr_start(GstBaseTransform* transform) {
   info.struct_size = sizeof info;
   if (stream->api->model_info(stream->model, &info, &error) == FLASHVSR_OK)
     GST_INFO_OBJECT(self, "model %s, %s, %s", info.name, info.device, info.precision);
+  {
+    std::lock_guard<std::mutex> lock(stream->session_mutex);
+    stream->model_info = info;
+  }
   stream->queue.start();
   stream->worker = std::thread(work, self);
   return TRUE;

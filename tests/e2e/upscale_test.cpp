@@ -53,11 +53,12 @@ class Upscale : public testing::Test {
 };
 
 TEST_F(Upscale, KeepsTheSoundPacketByPacketAndReports) {
-  const Outcome outcome = upscale({clip("cars_audio_192x108.mp4"), path("out.mkv")});
+  const Outcome outcome = upscale({"--device", "cpu", clip("cars_audio_192x108.mp4"), path("out.mkv")});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("768 x 432, from 192 x 108"), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("60 in, 60 out"), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find(path("out.mkv")), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("device   CPU"), std::string::npos) << outcome.out;
   EXPECT_EQ(files(), std::vector<std::string>{"out.mkv"});
   std::string error;
   const auto source = audio_packets(clip("cars_audio_192x108.mp4"), &error);
