@@ -34,7 +34,7 @@ check() {  # TREE
       stem=$(basename "$f" | sed -E 's/(_gpu)?(_test)?\.(c|cpp)$//'); room=$(dirname "$f")
       while [ "$room" != . ]; do
         if [ -f "$room/meson.build" ] && git ls-files --error-unmatch "$room/meson.build" > /dev/null 2>&1 &&
-          grep -qE "['/]$stem(_test)?(\.c|\.cpp)?'" "$room/meson.build"; then continue 2; fi
+          grep -qE "['/]$stem(_gpu)?(_test)?(\.c|\.cpp)?'" "$room/meson.build"; then continue 2; fi
         room=$(dirname "$room")
       done
       echo "$f"
