@@ -3,7 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include "base/error.h"
 #include "model/cancel.h"
@@ -72,6 +74,29 @@ void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tens
   }
 }
 
+at::Tensor Upscaler::decode(const at::Tensor& latents, const at::Tensor& cond, const RunOptions& options,
+                            StreamState& state, const std::atomic<bool>* cancel) const {
+  if (options.decoder == DecoderKind::kVae) {
+    FLASHVSR_CHECK(vae_decoder_.is_loaded() && latents.defined(), ErrorCode::kInvalidArgument,
+                   "decoder=vae: this model has no VAE decoder");
+    return vae_decoder_.forward(latents, state.vae, cancel);
+  }
+  const int64_t count = (cond.size(2) + 3) / 4;
+  const int64_t step = options.decode_latents > 0 ? options.decode_latents : device_.is_cuda() ? 1 : count;
+  if (step >= count) return tc_decoder_.forward(latents, cond, state.decoder, {}, cancel);
+  std::vector<at::Tensor> frames;
+  int64_t begin = 0;
+  for (int64_t latent = 0; latent < count; latent += step) {
+    const int64_t group = std::min(step, count - latent);
+    // The first latent of a stream stands for one frame.
+    const int64_t inputs = 4 * group - (state.decoder.is_first() ? 3 : 0);
+    frames.push_back(tc_decoder_.forward(latents.defined() ? latents.narrow(2, latent, group) : latents,
+                                         cond.narrow(2, begin, inputs), state.decoder, {}, cancel));
+    begin += inputs;
+  }
+  return at::cat(frames, 2);
+}
+
 at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                          const at::Tensor& given_noise, const std::atomic<bool>* cancel,
                          StageTimes* times) const {
@@ -115,14 +140,7 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     lap.transformer_ms = clock.lap();
   }
 
-  at::Tensor frames;
-  if (options.decoder == DecoderKind::kVae) {
-    FLASHVSR_CHECK(vae_decoder_.is_loaded() && x0.defined(), ErrorCode::kInvalidArgument,
-                   "decoder=vae: this model has no VAE decoder");
-    frames = vae_decoder_.forward(x0, state.vae, cancel);
-  } else {
-    frames = tc_decoder_.forward(x0, cond, state.decoder, {}, cancel);
-  }
+  at::Tensor frames = decode(x0, cond, options, state, cancel);
   lap.decoder_ms = clock.lap();
   ++state.runs;
   if (times != nullptr) *times = lap;

@@ -50,6 +50,9 @@ struct RunOptions {
   int64_t local_range = 11;
   uint64_t seed = 0;
   DecoderKind decoder = DecoderKind::kTc;
+  // Latents that the TC decoder takes at a time (the frames are the same): fewer need less memory.
+  // 0: one at a time on CUDA, all at once on the CPU.
+  int64_t decode_latents = 0;
   // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
   int64_t topk = -1;
 };
@@ -97,6 +100,9 @@ class Upscaler {
   VaeDecoder& vae_decoder() { return vae_decoder_; }
 
  private:
+  at::Tensor decode(const at::Tensor& latents, const at::Tensor& cond, const RunOptions& options,
+                    StreamState& state, const std::atomic<bool>* cancel) const;
+
   ModelConfig config_;
   Dit dit_;
   LqProjector lq_projector_;

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "model/upscaler.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/support/near.h"
+#include "tests/support/random_weights.h"
+
+namespace flashvsr {
+namespace {
+
+class UpscalerTest : public testing::Test {
+ protected:
+  UpscalerTest() : model(random_student_config()) {
+    at::manual_seed(1);
+    randomize(model, at::kCPU, at::kFloat, false);
+    lq = at::rand({1, 3, 49, 32, 64}) * 2 - 1;
+  }
+
+  at::Tensor run_chunks(int64_t chunks, const RunOptions& options) {
+    const c10::InferenceMode guard;
+    StreamState state;
+    std::vector<at::Tensor> frames;
+    for (int64_t n = 0; n < chunks; ++n) {
+      const int64_t first = n == 0 ? 0 : 8 * n + 13;
+      frames.push_back(model.run(lq.narrow(2, first, Upscaler::inputs_of_run(state)), options, state));
+    }
+    return at::cat(frames, 2);
+  }
+
+  Upscaler model;
+  at::Tensor lq;
+};
+
+TEST_F(UpscalerTest, GivesOneFrameForEachInputOfTheSchedule) {
+  const at::Tensor frames = run_chunks(4, {});
+  EXPECT_EQ(frames.sizes(), (at::IntArrayRef{1, 3, 45, 128, 256}));
+  EXPECT_TRUE(frames.isfinite().all().item<bool>());
+}
+
+// The decoder is causal: taking its latents one by one gives the same frames.
+TEST_F(UpscalerTest, DecodingInPartsGivesTheSameFrames) {
+  RunOptions whole, parts;
+  whole.decode_latents = 6;
+  for (const int64_t step : {1, 2, 4}) {
+    parts.decode_latents = step;
+    expect_near("decode by " + std::to_string(step), run_chunks(3, parts), run_chunks(3, whole), {1e-5});
+  }
+}
+
+TEST_F(UpscalerTest, IsTheSameFromRunToRun) {
+  expect_equal("repeat", run_chunks(3, {}), run_chunks(3, {}));
+}
+
+// The transformer's cache is used: a later chunk that forgot it differs.
+TEST_F(UpscalerTest, ThePastMatters) {
+  const c10::InferenceMode guard;
+  StreamState state;
+  model.run(lq.narrow(2, 0, 25), {}, state);
+  StreamState forgetful = state;
+  forgetful.kv = {};
+  const at::Tensor with = model.run(lq.narrow(2, 21, 12), {}, state);
+  const at::Tensor without = model.run(lq.narrow(2, 21, 12), {}, forgetful);
+  EXPECT_GT((with - without).abs().max().item<double>(), 1e-4);
+}
+
+TEST_F(UpscalerTest, RefusesALaterChunkWithoutDecoderMemory) {
+  const c10::InferenceMode guard;
+  StreamState state;
+  model.run(lq.narrow(2, 0, 25), {}, state);
+  state.decoder = {};
+  EXPECT_THROW(model.run(lq.narrow(2, 21, 12), {}, state), Error);
+}
+
+TEST_F(UpscalerTest, CancelStopsBetweenBlocks) {
+  const c10::InferenceMode guard;
+  std::atomic<bool> cancel{true};
+  StreamState state;
+  try {
+    model.run(lq.narrow(2, 0, 25), {}, state, {}, &cancel);
+    FAIL() << "not interrupted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInterrupted);
+  }
+}
+
+TEST_F(UpscalerTest, RefusesSizesThatAreNoMultipleOfTheBlock) {
+  const c10::InferenceMode guard;
+  StreamState state;
+  EXPECT_THROW(model.run(at::zeros({1, 3, 25, 32, 60}), {}, state), Error);
+  EXPECT_THROW(model.run(at::zeros({1, 3, 24, 32, 64}), {}, state), Error);
+}
+
+// No table ends: the model runs at any temporal position.
+TEST_F(UpscalerTest, RunsFarBeyondTheReferencesTable) {
+  const c10::InferenceMode guard;
+  StreamState state;
+  model.run(lq.narrow(2, 0, 25), {}, state);
+  state.latent_frames = 1 << 20;
+  EXPECT_TRUE(model.run(lq.narrow(2, 21, 12), {}, state).isfinite().all().item<bool>());
+}
+
+TEST(BlockTopk, FollowsTheReferencesDoubles) {
+  EXPECT_EQ(block_topk({6, 11}, 2.0, 60), 7919);
+  EXPECT_EQ(block_topk({8, 15}, 1.5, 60), 10799);
+  EXPECT_EQ(block_topk({17, 30}, 2.0, 60), 61199);
+  // One unit in the last place low, as in the reference: 3509 - 1.
+  EXPECT_EQ(block_topk({3, 13}, 1.5, 60), 3508);
+  // The student keeps 6 x 2 blocks per query.
+  EXPECT_EQ(block_topk({3, 5}, 2.0, 6), 15 * 12 - 1);
+}
+
+}  // namespace
+}  // namespace flashvsr
