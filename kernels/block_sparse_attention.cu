@@ -18,9 +18,12 @@ __device__ int row_length(const int32_t* row_begin, int q_blocks, int item) {
 
 // One CTA ranks the rows of one group of heads: n^2 / 256 comparisons, a few microseconds.
 __global__ void __launch_bounds__(kOrderThreads)
-    attention_order_kernel(const int32_t* row_begin, int rows, int q_blocks, int group_rows,
+    attention_order_kernel(const int32_t* row_begin, int rows, int q_blocks, int group_rows, int ctas,
                            AttentionCounter* counter, AttentionRow* order) {
   __shared__ int lengths[kOrderChunk];
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
   const int first = blockIdx.x * group_rows;
   const int count = min(group_rows, rows - first);
   if (blockIdx.x == 0 && threadIdx.x == 0) {
@@ -49,21 +52,21 @@ __global__ void __launch_bounds__(kOrderThreads)
       row.head = head;
       row.q_block = item - head * q_blocks;
       row.begin = row_begin[item + head];
-      row.length = length;
+      row.length = rank / ctas % 2 == 0 ? length : -length;
       order[first + rank] = row;
     }
   }
 }
 
-cudaError_t launch_order(const BlockSparseAttentionParams& params, int multiprocessors,
-                         cudaStream_t stream) {
+// `ctas`: rows that the machine works on at once.
+cudaError_t launch_order(const BlockSparseAttentionParams& params, int ctas, cudaStream_t stream) {
   const int rows = params.heads * params.q_blocks;
-  const int group_heads = (multiprocessors + params.q_blocks - 1) / params.q_blocks;
+  const int group_heads = (ctas + params.q_blocks - 1) / params.q_blocks;
   const int group_rows = group_heads * params.q_blocks;
   auto* counter = static_cast<AttentionCounter*>(params.workspace);
   auto* order = reinterpret_cast<AttentionRow*>(counter + 1);
   attention_order_kernel<<<(rows + group_rows - 1) / group_rows, kOrderThreads, 0, stream>>>(
-      params.row_begin, rows, params.q_blocks, group_rows, counter, order);
+      params.row_begin, rows, params.q_blocks, group_rows, ctas, counter, order);
   return cudaGetLastError();
 }
 
@@ -123,13 +126,14 @@ int launch_block_sparse_attention(const BlockSparseAttentionParams& params, void
     return status;
   }
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  status = launch_order(params, multiprocessors, cuda_stream);
+  status = launch_order(params, kernel == AttentionKernel::kSm90 ? multiprocessors : 2 * multiprocessors,
+                        cuda_stream);
   if (status != cudaSuccess) {
     return status;
   }
 #ifdef FLASHVSR_HAVE_SM90A
   if (kernel == AttentionKernel::kSm90) {
-    return launch_block_sparse_attention_sm90(params, cuda_stream);
+    return launch_block_sparse_attention_sm90(params, multiprocessors, cuda_stream);
   }
 #endif
   return launch_block_sparse_attention_sm80(params, cuda_stream);

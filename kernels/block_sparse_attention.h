@@ -21,7 +21,8 @@
 // the window order on the way out: q_blocks = frames/2 * height/8 * width/8, window (t, y, x) first.
 // A row may list nothing: its output is 0. `output` may not overlap any input. Batch is 1.
 //
-// Rounding: scores and sums fp32, online softmax, probabilities rounded to bf16 before the second
+// Rounding: scores and sums fp32; one running reference per row, raised only when exp2 would leave its
+// range; probabilities rounded to bf16 before the second
 // product, output rounded once. Determinism: bit-equal from run to run, whichever SM takes a row.
 // Cost: 4 * 128 * 128 * head_dim flop per pair. Workspace: block_sparse_attention_workspace_bytes,
 // device memory, contents irrelevant before and after; one launch at a time may use it.

@@ -6,6 +6,9 @@
 // the rows are to be taken: heads in groups whose keys and values fit in L2 together and whose rows
 // fill the machine once, longest row first within a group. Greedy assignment then evens out: who
 // got a long row of one group comes late to the next and gets a short one.
+// Where a group fills the machine more than once (large pictures, whose head does not fit in L2),
+// every second filling visits its keys backwards: it begins with the keys that the filling before
+// it has just read, and its rows, which end together, meet at the other end.
 #ifndef FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_CUH_
 #define FLASHVSR_KERNELS_BLOCK_SPARSE_ATTENTION_LAUNCH_CUH_
 
@@ -24,14 +27,14 @@ struct AttentionRow {
   int32_t head;
   int32_t q_block;
   int32_t begin;   // first pair in `column`
-  int32_t length;  // pairs
+  int32_t length;  // pairs; negative: visit them from the last to the first
 };
 static_assert(sizeof(AttentionCounter) == 16 && sizeof(AttentionRow) == 16, "one 16-byte load each");
 
 cudaError_t launch_block_sparse_attention_sm80(const BlockSparseAttentionParams& params,
                                                cudaStream_t stream);
 cudaError_t launch_block_sparse_attention_sm90(const BlockSparseAttentionParams& params,
-                                               cudaStream_t stream);
+                                               int multiprocessors, cudaStream_t stream);
 
 }  // namespace flashvsr
 

@@ -2,8 +2,8 @@
 //
 // Everything from compute capability 8.0: mma.sync and cp.async. One CTA of 4 warps per row of the
 // mask, 32 query rows a warp, so that each key or value fragment read from shared memory feeds two
-// products. Keys and values come kKeys at a time, one buffer each: values travel under the scores,
-// the next keys under softmax and output; two CTAs on an SM cover the rest.
+// products. Keys and values come kKeys at a time, one buffer each: values travel under scores and
+// softmax, the next keys under the output; two CTAs on an SM cover the rest.
 #include <cuda_runtime.h>
 
 #include <cmath>
@@ -19,6 +19,7 @@ constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kWarpRows = kAttentionBlock / kWarps;
 constexpr int kRowTiles = kWarpRows / 16;
+constexpr float kTooLarge = 1e12f;  // of the sums of a thread; far from fp32's and bf16's 3e38
 
 struct Arguments {
   const uint16_t* query;
@@ -98,8 +99,10 @@ __global__ void __launch_bounds__(kThreads)
   const uint32_t shared_value = shared_key + kKeys * kHeadDim * 2;
 
   const AttentionRow item = arguments.order[blockIdx.x];
-  const int32_t* column = arguments.column + item.begin;
-  const int parts = item.length * kParts;
+  const int length = abs(item.length);
+  const int step = item.length < 0 ? -1 : 1;
+  const int32_t* column = arguments.column + item.begin + (item.length < 0 ? length - 1 : 0);
+  const int parts = length * kParts;
   const int lane = threadIdx.x % 32;
   const int first_row = threadIdx.x / 32 * kWarpRows;
   const int pitch = arguments.pitch;
@@ -107,7 +110,7 @@ __global__ void __launch_bounds__(kThreads)
 
   // Offset in elements of a part, and whether it lies with the current slots, not in the ring.
   const auto locate = [&](int part, bool* is_current) {
-    const int block = __ldg(column + part / kParts);
+    const int block = __ldg(column + part / kParts * step);
     const int slot = block / arguments.windows;
     const int at = __ldg(arguments.slot_map + slot);
     *is_current = at < 0;
@@ -118,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
   };
 
   float out[kRowTiles][kOutTiles][4];
-  float largest[kRowTiles][2];
+  float reference[kRowTiles][2];  // score * scale_log2
   float sum[kRowTiles][2];
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m) {
@@ -127,7 +130,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[m][n][i] = 0.f;
     }
-    largest[m][0] = largest[m][1] = -INFINITY;
+    reference[m][0] = reference[m][1] = -INFINITY;
     sum[m][0] = sum[m][1] = 0.f;
   }
 
@@ -149,34 +152,89 @@ __global__ void __launch_bounds__(kThreads)
     load_tile<kHeadDim, kKeys>(shared_value, (is_current ? arguments.value_current : arguments.value_ring) + offset, pitch);
     copy_commit();
 
+    // exp2(score - reference) needs a reference that keeps it in range, not the largest score: the
+    // first part's largest serves until a sum leaves the range; then once more with a new one.
     float scores[kRowTiles][kScoreTiles][4];
+    float sums[kRowTiles][2];
+    for (bool renew = part == 0;; renew = true) {
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
+      for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
-      for (int n = 0; n < kScoreTiles; ++n) {
+        for (int n = 0; n < kScoreTiles; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) scores[m][n][i] = 0.f;
+          for (int i = 0; i < 4; ++i) scores[m][n][i] = 0.f;
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kHeadDim / 16; ++k) {
+        uint32_t a[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+          load_matrices(a[m], shared_query + place<kHeadDim>(first_row + m * 16 + lane % 16,
+                                                             2 * k + lane / 16));
+        }
+#pragma unroll
+        for (int n = 0; n < kScoreTiles / 2; ++n) {
+          uint32_t b[4];
+          load_matrices(b, shared_key + place<kHeadDim>(n * 16 + lane / 16 * 8 + lane % 8,
+                                                        2 * k + lane / 8 % 2));
+#pragma unroll
+          for (int m = 0; m < kRowTiles; ++m) {
+            multiply(scores[m][2 * n], a[m], b[0], b[1]);
+            multiply(scores[m][2 * n + 1], a[m], b[2], b[3]);
+          }
+        }
+      }
+      if (renew) {
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+          for (int upper = 0; upper < 2; ++upper) {
+            float top = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < kScoreTiles; ++n) {
+              top = fmaxf(top, fmaxf(scores[m][n][2 * upper], scores[m][n][2 * upper + 1]));
+            }
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+            top = fmaxf(reference[m][upper], top * arguments.scale_log2);
+            const float rescale = exp2_approx(reference[m][upper] - top);
+            reference[m][upper] = top;
+            sum[m][upper] *= rescale;
+#pragma unroll
+            for (int n = 0; n < kOutTiles; ++n) {
+              out[m][n][2 * upper] *= rescale;
+              out[m][n][2 * upper + 1] *= rescale;
+            }
+          }
+        }
+      }
+      float largest_sum = 0.f;
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+        for (int upper = 0; upper < 2; ++upper) {
+          sums[m][upper] = 0.f;
+#pragma unroll
+          for (int n = 0; n < kScoreTiles; ++n) {
+#pragma unroll
+            for (int i = 2 * upper; i < 2 * upper + 2; ++i) {
+              scores[m][n][i] = exp2_approx(
+                  fmaf(scores[m][n][i], arguments.scale_log2, -reference[m][upper]));
+              sums[m][upper] += scores[m][n][i];
+            }
+          }
+          largest_sum += sums[m][upper];
+        }
+      }
+      if (renew || !__any_sync(~0u, !(largest_sum < kTooLarge))) {
+        break;
       }
     }
 #pragma unroll
-    for (int k = 0; k < kHeadDim / 16; ++k) {
-      uint32_t a[kRowTiles][4];
-#pragma unroll
-      for (int m = 0; m < kRowTiles; ++m) {
-        load_matrices(a[m], shared_query + place<kHeadDim>(first_row + m * 16 + lane % 16,
-                                                           2 * k + lane / 16));
-      }
-#pragma unroll
-      for (int n = 0; n < kScoreTiles / 2; ++n) {
-        uint32_t b[4];
-        load_matrices(b, shared_key + place<kHeadDim>(n * 16 + lane / 16 * 8 + lane % 8,
-                                                      2 * k + lane / 8 % 2));
-#pragma unroll
-        for (int m = 0; m < kRowTiles; ++m) {
-          multiply(scores[m][2 * n], a[m], b[0], b[1]);
-          multiply(scores[m][2 * n + 1], a[m], b[2], b[3]);
-        }
-      }
+    for (int m = 0; m < kRowTiles; ++m) {
+      sum[m][0] += sums[m][0];
+      sum[m][1] += sums[m][1];
     }
 
     copy_wait();
@@ -185,38 +243,6 @@ __global__ void __launch_bounds__(kThreads)
       offset = locate(part + 1, &is_current);
       load_tile<kHeadDim, kKeys>(shared_key, (is_current ? arguments.key_current : arguments.key_ring) + offset, pitch);
       copy_commit();
-    }
-
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-#pragma unroll
-      for (int upper = 0; upper < 2; ++upper) {
-        float top = largest[m][upper];
-#pragma unroll
-        for (int n = 0; n < kScoreTiles; ++n) {
-          top = fmaxf(top, fmaxf(scores[m][n][2 * upper], scores[m][n][2 * upper + 1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const float rescale = exp2_approx((largest[m][upper] - top) * arguments.scale_log2);
-        largest[m][upper] = top;
-        const float shift = top * arguments.scale_log2;
-        float part_sum = 0.f;
-#pragma unroll
-        for (int n = 0; n < kScoreTiles; ++n) {
-#pragma unroll
-          for (int i = 2 * upper; i < 2 * upper + 2; ++i) {
-            scores[m][n][i] = exp2_approx(fmaf(scores[m][n][i], arguments.scale_log2, -shift));
-            part_sum += scores[m][n][i];
-          }
-        }
-        sum[m][upper] = fmaf(sum[m][upper], rescale, part_sum);
-#pragma unroll
-        for (int n = 0; n < kOutTiles; ++n) {
-          out[m][n][2 * upper] *= rescale;
-          out[m][n][2 * upper + 1] *= rescale;
-        }
-      }
     }
 
 #pragma unroll
