@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "io/sha256.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -31,9 +36,55 @@ const std::array<uint32_t, 64>& round_constants() {
 
 uint32_t rotate(uint32_t x, int bits) { return x >> bits | x << (32 - bits); }
 
+#if defined(__x86_64__)
+// The released transformer has 5.7 GB: with the processor's own instructions that is seconds.
+bool has_sha_instructions() {
+  static const bool has = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_SSSE3) == 0 || (c & bit_SSE4_1) == 0) return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0;
+  }();
+  return has;
+}
+
+__attribute__((target("sha,ssse3,sse4.1"))) void block_by_instructions(uint32_t* state, const unsigned char* bytes) {
+  const auto& k = round_constants();
+  const auto load = [](const void* from) __attribute__((target("sha,ssse3,sse4.1"))) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(from));
+  };
+  // The instructions want the state as (a b e f) and (c d g h), highest word first.
+  const __m128i cdab = _mm_shuffle_epi32(load(state), 0xB1), efgh = _mm_shuffle_epi32(load(state + 4), 0x1B);
+  const __m128i abef_in = _mm_alignr_epi8(cdab, efgh, 8), cdgh_in = _mm_blend_epi16(efgh, cdab, 0xF0);
+  __m128i abef = abef_in, cdgh = cdgh_in, w[4];
+  const __m128i swap = _mm_set_epi64x(0x0C0D0E0F08090A0B, 0x0405060700010203);
+  for (int group = 0; group < 16; ++group) {  // of four rounds
+    __m128i& next = w[group % 4];
+    if (group < 4) {
+      next = _mm_shuffle_epi8(load(bytes + 16 * group), swap);
+    } else {
+      const __m128i last = w[(group + 3) % 4];
+      next = _mm_add_epi32(_mm_sha256msg1_epu32(next, w[(group + 1) % 4]), _mm_alignr_epi8(last, w[(group + 2) % 4], 4));
+      next = _mm_sha256msg2_epu32(next, last);
+    }
+    const __m128i sum = _mm_add_epi32(next, load(&k[static_cast<size_t>(4 * group)]));
+    cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+    abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0E));
+  }
+  abef = _mm_add_epi32(abef, abef_in);
+  cdgh = _mm_add_epi32(cdgh, cdgh_in);
+  const __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xF0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+#endif
+
 }  // namespace
 
 void Sha256::block(const unsigned char* bytes) {
+#if defined(__x86_64__)
+  if (uses_instructions_ && has_sha_instructions()) return block_by_instructions(state_.data(), bytes);
+#endif
+  const auto& k = round_constants();
   uint32_t w[64];
   for (int i = 0; i < 16; ++i) {
     w[i] = static_cast<uint32_t>(bytes[4 * i]) << 24 | static_cast<uint32_t>(bytes[4 * i + 1]) << 16 |
@@ -47,7 +98,7 @@ void Sha256::block(const unsigned char* bytes) {
   auto [a, b, c, d, e, f, g, h] = state_;
   for (int i = 0; i < 64; ++i) {
     const uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-    const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + round_constants()[i] + w[i];
+    const uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + k[static_cast<size_t>(i)] + w[i];
     const uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
     const uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
     h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;

@@ -15,6 +15,8 @@ namespace flashvsr {
 
 class Sha256 {
  public:
+  // False: the plain C++ rounds, where the processor's own instructions would be used.
+  explicit Sha256(bool uses_instructions = true) : uses_instructions_(uses_instructions) {}
   void update(const void* data, size_t size);
   std::string hex();  // finishes
 
@@ -25,6 +27,7 @@ class Sha256 {
   std::array<unsigned char, 64> pending_{};
   size_t pending_size_ = 0;
   uint64_t total_ = 0;
+  bool uses_instructions_;
 };
 
 std::string sha256_of_file(const std::string& path);

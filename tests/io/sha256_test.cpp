@@ -9,8 +9,8 @@
 namespace flashvsr {
 namespace {
 
-std::string hash(const std::string& text) {
-  Sha256 sha;
+std::string hash(const std::string& text, bool uses_instructions = true) {
+  Sha256 sha(uses_instructions);
   sha.update(text.data(), text.size());
   return sha.hex();
 }
@@ -21,6 +21,15 @@ TEST(Sha256, PublishedVectors) {
   EXPECT_EQ(hash("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   EXPECT_EQ(hash(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256, PlainRoundsGiveTheSame) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) {
+    text.push_back(static_cast<char>(i * i + i / 7));
+    EXPECT_EQ(hash(text, false), hash(text, true)) << i;
+  }
+  EXPECT_EQ(hash("abc", false), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 TEST(Sha256, PiecesDoNotMatter) {

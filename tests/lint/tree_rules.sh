@@ -31,10 +31,10 @@ check() {  # TREE
   [ -z "$out" ] || { echo "no SPDX line in the first five lines of:"; echo "$out"; bad=1; }
   # A test that no meson.build names never runs, and nobody notices.
   out=$(git ls-files 'tests/**_test.c' 'tests/**_test.cpp' 'tests/**_fuzz.cpp' | while IFS= read -r f; do
-      stem=$(basename "$f" | sed -E 's/(_gpu)?(_test)?\.(c|cpp)$//'); room=$(dirname "$f")
+      stem=$(basename "$f" | sed -E 's/(_fuzz|(_gpu)?(_test)?)\.(c|cpp)$//'); room=$(dirname "$f")
       while [ "$room" != . ]; do
         if [ -f "$room/meson.build" ] && git ls-files --error-unmatch "$room/meson.build" > /dev/null 2>&1 &&
-          grep -qE "['/]$stem(_gpu)?(_test)?(\.c|\.cpp)?'" "$room/meson.build"; then continue 2; fi
+          grep -qE "['/]$stem(_fuzz|(_gpu)?(_test)?)(\.c|\.cpp)?'" "$room/meson.build"; then continue 2; fi
         room=$(dirname "$room")
       done
       echo "$f"
