@@ -177,7 +177,8 @@ uint64_t memory_limit(const DeviceMemory& memory, double max_vram) {
 MemoryPlan plan_of(const Model& model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options) {
   const Geometry geometry(model.config(), format.width, format.height, options.scale_num, options.scale_den);
   const int64_t kv_chunks = options.kv_chunks == 0 ? model.config().kv_chunks : options.kv_chunks;
-  return plan_memory(model.config(), geometry, kv_chunks, model.decoder, c10::elementSize(model.dtype()));
+  return plan_memory(model.config(), geometry, kv_chunks, model.decoder, c10::elementSize(model.dtype()),
+                     model.device().is_cpu());
 }
 
 FlashVsrStatus model_plan(const FlashVsrModel* model, const FlashVsrFormat* format,

@@ -9,7 +9,7 @@
 namespace flashvsr {
 
 MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int64_t kv_chunks, DecoderKind decoder,
-                       size_t bytes_per_value) {
+                       size_t bytes_per_value, bool is_cpu) {
   const uint64_t value = bytes_per_value;
   const uint64_t height = static_cast<uint64_t>(geometry.padded_decoded.height);
   const uint64_t width = static_cast<uint64_t>(geometry.padded_decoded.width);
@@ -18,6 +18,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int6
       static_cast<uint64_t>(geometry.padded_model.height) * static_cast<uint64_t>(geometry.padded_model.width);
   const uint64_t tokens = pixels / 256;  // of one latent frame
   const uint64_t latent_frames = 6;      // of the first run
+  const uint64_t copies = is_cpu ? 3 : 2;
   MemoryPlan plan;
 
   if (config.has_transformer) {
@@ -55,10 +56,11 @@ MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int6
       // nearest enlargement, grown in time, then the transition
       const uint64_t grown = steps * static_cast<uint64_t>(tc.grow[stage]);
       const uint64_t next = static_cast<uint64_t>(stage < 2 ? tc.channels[stage + 1] : tc.channels[3]);
-      decoder_peak = std::max(decoder_peak, (steps * channels + grown * (channels + 2 * next)) * cells * value);
+      decoder_peak = std::max(decoder_peak, (steps * channels + grown * (channels + copies * next)) * cells * value);
       steps = grown;
     }
-    decoder_peak = std::max(decoder_peak, steps * 3 * pixels * 3 * value);
+    // the frames: shuffled, cut, scaled or added to the enlargement
+    decoder_peak = std::max(decoder_peak, steps * 3 * pixels * 5 * value);
   }
   plan.activation_bytes = std::max(plan.activation_bytes, decoder_peak);
 
@@ -66,7 +68,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int6
                      (static_cast<uint64_t>(ChunkSchedule::kFirstRunInputs) * model_pixels +
                       static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs + 3) * pixels);
   plan.session_bytes = plan.state_bytes + plan.frame_bytes + plan.activation_bytes;
-  plan.session_bytes += plan.session_bytes / 8;
+  plan.session_bytes += plan.session_bytes / (is_cpu ? 4 : 16);
   return plan;
 }
 

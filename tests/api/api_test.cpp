@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // The table itself: versions, models, plans, errors.
+#include <malloc.h>
+
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "engine.h"
@@ -172,6 +175,41 @@ TEST(Api, PlansGrowWithThePicture) {
   printf("%s\n", large.text);
   const FlashVsrFormat bad = make_format(FLASHVSR_PIXEL_FORMAT_RGB, 4, 4);
   EXPECT_EQ(api().model_plan(model.get(), &bad, &options, &small, &error), FLASHVSR_ERROR_INVALID_ARGUMENT);
+}
+
+// Of /proc/self/status, in bytes.
+uint64_t status_bytes(const std::string& field) {
+  std::ifstream file("/proc/self/status");
+  std::string key;
+  uint64_t kilobytes = 0;
+  while (file >> key) {
+    if (key == field + ":" && file >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+// The peak of the first run against the plan, from above and not by much.
+TEST(Api, PlansAreNearWhatIsTaken) {
+  for (const char* kind : {"decoder", "student", "enlarged"}) {
+    const ModelPtr model = open_model(kind);
+    const FlashVsrFormat format = make_format(FLASHVSR_PIXEL_FORMAT_RGB, 160, 128);
+    const FlashVsrSessionOptions options = make_options(4);
+    FlashVsrPlan plan{};
+    plan.struct_size = sizeof(plan);
+    ASSERT_EQ(api().model_plan(model.get(), &format, &options, &plan, nullptr), FLASHVSR_OK);
+    SessionPtr session = open_session(model.get(), format, options);
+    Player player{session.get(), format, options};
+    for (int i = 0; i < 25; ++i) player.send(i);
+    malloc_trim(0);
+    std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts again here
+    const uint64_t before = status_bytes("VmRSS");
+    player.run();
+    const uint64_t taken = status_bytes("VmHWM") - before;
+    printf("%s: planned %.0f MB, taken %.0f MB\n", kind, static_cast<double>(plan.session_bytes) / 1e6,
+           static_cast<double>(taken) / 1e6);
+    EXPECT_LE(taken, plan.session_bytes) << kind;
+    EXPECT_GE(3 * taken, plan.session_bytes) << kind;
+  }
 }
 
 TEST(Api, OlderCallersHaveShorterStructures) {
