@@ -657,11 +657,11 @@ static void post_qos(GstFlashVsr* self, GstClockTime running_time, GstClockTimeD
 
 static void fail(GstFlashVsr* self, const FlashVsrError& error, const gchar* doing) {
   Stream* stream = self->stream;
-  // The state first: whoever hears of the error may at once ask for a new start.
-  stream->queue.fail();
   GST_WARNING_OBJECT(self, "%s: status %d: %s", doing, error.status, error.message);
   gst_flash_vsr_post_error(GST_ELEMENT(self), &error,
                            stream->model_name.empty() ? nullptr : stream->model_name.c_str());
+  // Only now, or upstream's complaint about our ERROR is on the bus before ours.
+  stream->queue.fail();
 }
 
 static void run_chunk(GstFlashVsr* self) {
@@ -682,8 +682,8 @@ static void run_chunk(GstFlashVsr* self) {
     stream->queue.run_done(Queue::RunResult::kInterrupted, 0);
   } else if (status != FLASHVSR_OK) {
     error.status = status;
-    stream->queue.run_done(Queue::RunResult::kFailed, 0);
     fail(self, error, "running the model");
+    stream->queue.run_done(Queue::RunResult::kFailed, 0);
   } else {
     if (mark == kMarkModel) {
       if (!stream->was_fresh) stream->chunk_ns = stream->chunk_ns > 0 ? 0.7 * stream->chunk_ns + 0.3 * took : took;
@@ -713,8 +713,8 @@ static void drain_engine(GstFlashVsr* self) {
   stream->was_fresh = true;
   if (status != FLASHVSR_OK) {
     error.status = status;
-    stream->queue.run_done(Queue::RunResult::kFailed, 0);
     fail(self, error, "draining");
+    stream->queue.run_done(Queue::RunResult::kFailed, 0);
     return;
   }
   {
@@ -826,9 +826,9 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
   }
   if (!is_mapped) {
     if (buffer) gst_buffer_unref(buffer);
-    stream->queue.fail();
     GST_ELEMENT_ERROR(self, RESOURCE, WRITE, ("No buffer for the enlarged picture."),
                       ("%s", flow == GST_FLOW_OK ? "mapping failed" : gst_flow_get_name(flow)));
+    stream->queue.fail();
     return GST_FLOW_ERROR;
   }
 
@@ -1171,8 +1171,8 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
     const FlashVsrStatus status = stream->api->session_open(stream->model, &format, &options, &session, &error);
     if (status != FLASHVSR_OK) {
       error.status = status;
-      stream->queue.fail();
       gst_flash_vsr_post_error(GST_ELEMENT(self), &error, settings.has_model ? settings.model.c_str() : nullptr);
+      stream->queue.fail();
       return FALSE;
     }
     std::scoped_lock lock(stream->session_mutex, stream->send_mutex, stream->receive_mutex);
@@ -1455,7 +1455,8 @@ static gboolean gst_flash_vsr_sink_event(GstBaseTransform* transform, GstEvent* 
       reset_position(stream);
       const GstFlowReturn flow = static_cast<GstFlowReturn>(stream->queue.flow());
       // Upstream has no more buffers to be told by.
-      if (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS) GST_ELEMENT_FLOW_ERROR(self, flow);
+      if (!stream->queue.has_failed() && (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS))
+        GST_ELEMENT_FLOW_ERROR(self, flow);
       return forward(transform, event);
     }
     case GST_EVENT_SEGMENT: {

@@ -249,7 +249,6 @@ std::vector<Queue::Item> Queue::clear() {
 void Queue::fail() {
   Lock lock(mutex_);
   has_failed_ = true;
-  is_pushing_ = false;
   changed_.notify_all();
 }
 
