@@ -142,11 +142,16 @@ at::Tensor enlarge(const at::Tensor& lq) {
                  lq.size(0));
 }
 
-at::Tensor degrade(const at::Tensor& hq, const DegradationOptions& options, Random& random) {
+at::Tensor degrade(const at::Tensor& hq, const DegradationOptions& options, Random& random,
+                   const std::vector<at::Tensor>& given) {
   const c10::NoGradGuard no_grad;
   const int64_t batch = hq.size(0);
   std::vector<at::Tensor> samples;
   for (int64_t i = 0; i < batch; ++i) {
+    if (i < static_cast<int64_t>(given.size()) && given[i].defined()) {
+      samples.push_back(((given[i] + 1) * 127.5).round().unsqueeze(0));
+      continue;
+    }
     at::Tensor x = (to_planes(hq.narrow(0, i, 1)) + 1) * 127.5;
     const bool is_clean = random.chance(options.clean);
     if (!is_clean && random.chance(options.blur)) {

@@ -19,6 +19,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "train/random.h"
 
@@ -32,7 +33,9 @@ struct DegradationOptions {
   double jpeg = 0.5, jpeg_low = 50.0, jpeg_high = 95.0;      // quality
 };
 
-at::Tensor degrade(const at::Tensor& hq, const DegradationOptions& options, Random& random);
+// Samples that have their LQ side already (`given`[i] defined, [3, F, h, w]) keep it.
+at::Tensor degrade(const at::Tensor& hq, const DegradationOptions& options, Random& random,
+                   const std::vector<at::Tensor>& given = {});
 
 // The clean path: antialiased bicubic by 1/4, rounded to 8 bits.
 at::Tensor reduce(const at::Tensor& hq);

@@ -29,6 +29,8 @@ constexpr char kHelp[] =
     "\n"
     "Data (safetensors shards from flashvsr-dataset or tools/make_shards.py)\n"
     "  --train SHARD          clips and stills; may be given several times\n"
+    "  --lq SHARD             the same clips' low-quality side after a real codec, a quarter of the sizes cut\n"
+    "                         to multiples of 8, under the same names; may be given several times\n"
     "  --validation SHARD     held-out clips; may be given several times\n"
     "  --crop N               HQ pixels, a multiple of 8 (256)\n"
     "  --frames N             per sample, 4n+1 (21)\n"
@@ -40,6 +42,7 @@ constexpr char kHelp[] =
     "  --stage NAME           decoder (latents zero) or autoencoder (decoder)\n"
     "  --channels A,B,C       decoder widths (64,48,32)\n"
     "  --mem-blocks A,B,C     MemBlocks per decoder stage (2,2,2)\n"
+    "  --mse-share P          part of the decoder's run that minimises the squared error (0.3)\n"
     "  --init FILE            start from another run's checkpoint or exported model\n"
     "\n"
     "Run\n"
@@ -66,13 +69,15 @@ std::vector<int64_t> numbers(const std::string& text, size_t count) {
 int run(int argc, char** argv) {
   flashvsr::train::TrainerOptions options;
   options.decoder = flashvsr::train::nano_decoder_config();
-  std::vector<std::string> train_shards, validation_shards;
+  std::vector<std::string> train_shards, lq_shards, validation_shards;
   std::string init, device = "auto", precision = "auto";
   bool should_resume = false;
   using Setter = std::function<void(const std::string&)>;
   const std::map<std::string, Setter> setters = {
       {"--train", [&](const std::string& v) { train_shards.push_back(v); }},
       {"--validation", [&](const std::string& v) { validation_shards.push_back(v); }},
+      {"--lq", [&](const std::string& v) { lq_shards.push_back(v); }},
+      {"--mse-share", [&](const std::string& v) { options.mse_share = std::stod(v); }},
       {"--crop", [&](const std::string& v) { options.samples.size = std::stoll(v); }},
       {"--frames", [&](const std::string& v) { options.samples.frames = std::stoll(v); }},
       {"--batch", [&](const std::string& v) { options.samples.batch = std::stoll(v); }},
@@ -134,7 +139,7 @@ int run(int argc, char** argv) {
   const bool is_bf16 = precision == "bf16" || (precision == "auto" && options.device.is_cuda());
   options.compute_dtype = is_bf16 ? c10::kBFloat16 : c10::kFloat;
 
-  auto training = flashvsr::train::Dataset::load(train_shards, options.device);
+  auto training = flashvsr::train::Dataset::load(train_shards, options.device, lq_shards);
   auto validation = flashvsr::train::Dataset::load(validation_shards, options.device);
   std::printf("{\"device\":\"%s\",\"clips\":%zu,\"stills\":%zu,\"validation_clips\":%zu,\"seed\":%llu}\n", device.c_str(),
               training.videos().size(), training.stills().size(), validation.videos().size(),

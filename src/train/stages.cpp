@@ -13,8 +13,6 @@
 namespace flashvsr::train {
 namespace {
 
-constexpr double kMseShare = 0.3;
-
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -97,7 +95,7 @@ at::Tensor Stage::loss(const Batch& batch, double progress, Random& random) {
   const at::ScalarType type = dtype();
   if (kind_ == StageKind::kDecoder) {
     const at::Tensor out = decoder_.forward({}, batch.lq.to(type), memory, batch.base);
-    if (progress < kMseShare) return mse(out, batch.hq) * 10;
+    if (progress < mse_share) return mse(out, batch.hq) * 10;
     return charbonnier(out, batch.hq) + temporal_difference(out, batch.hq) * 0.5;
   }
   const int64_t count = batch.hq.size(0);

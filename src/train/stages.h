@@ -54,6 +54,10 @@ class Stage {
   // The stage's view of a clip, no gradient: latents zero, or those of the truth.
   at::Tensor restore(const Batch& batch, bool true_latents);
 
+  // Decoder stage: the part of the run that minimises the squared error. Needed by untrained weights,
+  // which a Charbonnier loss does not move away from a zero residual.
+  double mse_share = 0.3;
+
   StageKind kind() const { return kind_; }
   TcDecoder& decoder() { return decoder_; }
 

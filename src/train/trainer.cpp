@@ -97,6 +97,7 @@ Trainer::Trainer(const TrainerOptions& options, Dataset training, Dataset valida
       validation_(std::move(validation)),
       stage_(options.stage, options.decoder, options.seed, options.device),
       iterations_(options.iterations) {
+  stage_.mse_share = options.mse_share;
   FLASHVSR_CHECK(options.samples.frames % 4 == 1, ErrorCode::kInvalidArgument, "frames is ", options.samples.frames,
                  ", expected 4n+1");
   FLASHVSR_CHECK(options.samples.size % 8 == 0 && options.samples.size >= 16, ErrorCode::kInvalidArgument, "crop is ",
@@ -141,8 +142,9 @@ void Trainer::run(int64_t at_most) {
     Batch batch;
     {
       const c10::NoGradGuard no_grad;
-      batch.hq = training_.sample(options_.samples, random);
-      batch.lq = degrade(batch.hq, options_.degradation, random);
+      const Samples samples = training_.sample(options_.samples, random);
+      batch.hq = samples.hq;
+      batch.lq = degrade(batch.hq, options_.degradation, random, samples.lq);
       batch.base = enlarge(batch.lq);
     }
     const double progress =

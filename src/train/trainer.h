@@ -39,6 +39,7 @@ struct TrainerOptions {
   double minutes = 0;
   double learning_rate = 1e-3;
   int64_t warm_up = 50;
+  double mse_share = 0.3;  // Stage::mse_share
   AdamOptions adam;
   SampleOptions samples;
   DegradationOptions degradation;

@@ -25,8 +25,8 @@ inline at::Tensor wave_clip(int64_t frames, int64_t height, int64_t width, doubl
 }
 
 inline Dataset wave_dataset() {
-  std::vector<Clip> clips = {{"a", wave_clip(12, 80, 96)}, {"b", wave_clip(9, 72, 72, 0.7)}};
-  clips.push_back({"still", wave_clip(1, 128, 128, 0.8)});
+  std::vector<Clip> clips = {{"a", wave_clip(12, 80, 96), {}}, {"b", wave_clip(9, 72, 72, 0.7), {}}};
+  clips.push_back({"still", wave_clip(1, 128, 128, 0.8), {}});
   return Dataset(std::move(clips));
 }
 

@@ -79,7 +79,7 @@ TEST(Trainer, OverfitsOneClip) {
   options.degradation.clean = 1;
   options.degradation.chroma_half = 0;
   options.adam.ema_decay = 0.9;
-  const std::vector<Clip> clips = {{"a", wave_clip(9, 48, 48, 0.62)}};
+  const std::vector<Clip> clips = {{"a", wave_clip(9, 48, 48, 0.62), {}}};
   Trainer trainer(options, Dataset(clips), Dataset(clips));
   trainer.run();
   const ClipResult result = trainer.validate().at(0);
