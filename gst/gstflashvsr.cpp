@@ -1112,6 +1112,12 @@ static bool ask_is_live(GstFlashVsr* self) {
   return is_live;
 }
 
+// Not live, and nothing has left yet: perhaps another branch of the pipeline is full and
+// its demuxer waits, so that no further frame can come before ours preroll the sink.
+static void set_preroll_timeout(GstFlashVsr* self, bool is_playing) {
+  self->stream->queue.set_preroll_timeout(std::chrono::milliseconds(is_playing ? 3000 : 2000));
+}
+
 static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps, GstVideoInfo* in_info, GstCaps* out_caps,
                                        GstVideoInfo* out_info) {
   GstFlashVsr* self = GST_FLASH_VSR(filter);
@@ -1126,8 +1132,11 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
     const bool has_failed = stream->queue.has_failed();
     halt(self);
     resume(self);
-    // What stopped the old stream stops the new one too, until a flush or a new start.
-    if (has_failed) stream->queue.fail();
+    // What stopped the old stream stops the new one too, until a flush or a new start; and is told once.
+    if (has_failed) {
+      stream->queue.fail();
+      return FALSE;
+    }
     if (flow != 0) stream->queue.set_flow(flow);
   }
 
@@ -1205,6 +1214,7 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
   // A live source that stalls: what waits inside leaves after twice the longest wait.
   stream->queue.set_idle_timeout(std::chrono::nanoseconds(
       is_live ? 2 * static_cast<gint64>(stream->max_delay) * static_cast<gint64>(duration) : 0));
+  set_preroll_timeout(self, GST_STATE(self) == GST_STATE_PLAYING);
   return TRUE;
 }
 
@@ -1451,7 +1461,11 @@ static gboolean gst_flash_vsr_sink_event(GstBaseTransform* transform, GstEvent* 
       drain_all(self);
       return forward(transform, event);
     case GST_EVENT_EOS: {
-      drain_all(self);
+      if (drain_all(self) == Queue::Go::kFailed) {
+        // The worker posts the error, or has: an EOS that overtook it would look like success.
+        gst_event_unref(event);
+        return FALSE;
+      }
       reset_position(stream);
       const GstFlowReturn flow = static_cast<GstFlowReturn>(stream->queue.flow());
       // Upstream has no more buffers to be told by.
@@ -1604,6 +1618,8 @@ static GstStateChangeReturn gst_flash_vsr_change_state(GstElement* element, GstS
     self->stream->queue.set_flushing(true);
     interrupt(self->stream);
     set_pool_flushing(self->stream, TRUE);
+  } else if (change == GST_STATE_CHANGE_PAUSED_TO_PLAYING || change == GST_STATE_CHANGE_PLAYING_TO_PAUSED) {
+    set_preroll_timeout(self, change == GST_STATE_CHANGE_PAUSED_TO_PLAYING);
   }
   return GST_ELEMENT_CLASS(gst_flash_vsr_parent_class)->change_state(element, change);
 }

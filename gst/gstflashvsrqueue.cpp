@@ -13,6 +13,12 @@ void Queue::set_limits(int64_t max_frames, int64_t max_results, int64_t first_re
   changed_.notify_all();
 }
 
+void Queue::set_preroll_timeout(std::chrono::nanoseconds timeout) {
+  Lock lock(mutex_);
+  preroll_timeout_ = timeout;
+  changed_.notify_all();
+}
+
 void Queue::set_idle_timeout(std::chrono::nanoseconds timeout) {
   Lock lock(mutex_);
   idle_timeout_ = timeout;
@@ -92,9 +98,10 @@ Queue::WorkKind Queue::next_work() {
       }
     }
     // With frames that no result is expected for, wait no longer than the timeout.
-    if (idle_timeout_.count() > 0 && frames_ > results_ && !is_flushing_ && !has_failed_ && !is_drained_ &&
+    const auto timeout = idle_timeout_.count() > 0 || has_given_ ? idle_timeout_ : preroll_timeout_;
+    if (timeout.count() > 0 && frames_ > results_ && !is_flushing_ && !has_failed_ && !is_drained_ &&
         !has_work_) {
-      const auto deadline = last_added_ + idle_timeout_;
+      const auto deadline = last_added_ + timeout;
       if (std::chrono::steady_clock::now() >= deadline) {
         wants_drain_ = true;
         continue;
@@ -121,6 +128,7 @@ void Queue::run_done(RunResult result, int mark) {
   switch (result) {
     case RunResult::kRan:
       ++runs_;
+      has_given_ = true;
       count_results(mark);
       break;
     case RunResult::kNothing:
@@ -240,7 +248,7 @@ std::vector<Queue::Item> Queue::clear() {
   ++epoch_;
   seen_runs_ = runs_;
   flow_ = 0;
-  has_failed_ = has_work_ = wants_drain_ = is_draining_ = is_drained_ = false;
+  has_failed_ = has_work_ = wants_drain_ = is_draining_ = is_drained_ = has_given_ = false;
   streams_.clear();
   changed_.notify_all();
   return items;

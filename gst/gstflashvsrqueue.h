@@ -59,6 +59,8 @@ class Queue {
 
   // Live streams: nothing arriving for so long while frames are inside drains them. 0: never.
   void set_idle_timeout(std::chrono::nanoseconds timeout);
+  // The same for streams without that timeout, as long as no run has given anything since `clear`.
+  void set_preroll_timeout(std::chrono::nanoseconds timeout);
 
   // ---- U
   Go reserve();
@@ -123,12 +125,14 @@ class Queue {
   int64_t max_results_ = 33;
   int64_t first_results_ = 21;
   std::chrono::nanoseconds idle_timeout_{0};
+  std::chrono::nanoseconds preroll_timeout_{0};
   uint64_t epoch_ = 0;
   std::chrono::steady_clock::time_point last_added_;
   uint64_t added_ = 0;
   uint64_t added_at_run_ = 0;
   uint64_t added_at_drain_ = 0;
   uint64_t runs_ = 0;          // that gave something
+  bool has_given_ = false;     // one of them since the last clear
   uint64_t seen_runs_ = 0;     // P has taken every result of these
   int flow_ = 0;
   bool is_flushing_ = true;

@@ -13,6 +13,9 @@
 #include <gst/check/gstharness.h>
 #include <gst/video/video.h>
 
+#include <glib/gstdio.h>
+#include <string.h>
+
 #define FLASHVSR_NAME "flashvsr"
 #define SMALL_CAPS "video/x-raw,format=I420,width=64,height=48,framerate=25/1,interlace-mode=progressive,pixel-aspect-ratio=1/1"
 #define FRAME_TIME (GST_SECOND / 25)
