@@ -126,8 +126,8 @@ int launch_block_sparse_attention(const BlockSparseAttentionParams& params, void
     return status;
   }
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  status = launch_order(params, kernel == AttentionKernel::kSm90 ? multiprocessors : 2 * multiprocessors,
-                        cuda_stream);
+  const int ctas = kernel == AttentionKernel::kSm90 ? multiprocessors : 2 * multiprocessors;
+  status = launch_order(params, ctas, cuda_stream);
   if (status != cudaSuccess) {
     return status;
   }

@@ -142,14 +142,16 @@ __global__ void __launch_bounds__(kThreads)
         arguments.query + static_cast<int64_t>(item.q_block) * kAttentionBlock * pitch + head_offset,
         pitch);
     offset = locate(0, &is_current);
-    load_tile<kHeadDim, kKeys>(shared_key, (is_current ? arguments.key_current : arguments.key_ring) + offset, pitch);
+    load_tile<kHeadDim, kKeys>(
+        shared_key, (is_current ? arguments.key_current : arguments.key_ring) + offset, pitch);
     copy_commit();
   }
 
   for (int part = 0; part < parts; ++part) {
     copy_wait();
     __syncthreads();
-    load_tile<kHeadDim, kKeys>(shared_value, (is_current ? arguments.value_current : arguments.value_ring) + offset, pitch);
+    load_tile<kHeadDim, kKeys>(
+        shared_value, (is_current ? arguments.value_current : arguments.value_ring) + offset, pitch);
     copy_commit();
 
     // exp2(score - reference) needs a reference that keeps it in range, not the largest score: the
@@ -241,7 +243,8 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     if (part + 1 < parts) {
       offset = locate(part + 1, &is_current);
-      load_tile<kHeadDim, kKeys>(shared_key, (is_current ? arguments.key_current : arguments.key_ring) + offset, pitch);
+      load_tile<kHeadDim, kKeys>(
+          shared_key, (is_current ? arguments.key_current : arguments.key_ring) + offset, pitch);
       copy_commit();
     }
 
