@@ -177,6 +177,40 @@ TEST(Api, PlansGrowWithThePicture) {
   EXPECT_EQ(api().model_plan(model.get(), &bad, &options, &small, &error), FLASHVSR_ERROR_INVALID_ARGUMENT);
 }
 
+// The golden checkpoint has the released files' names and formats; its hashes are unknown.
+TEST(Api, ReleasedFilesRunWithBothDecoders) {
+  const char* set = std::getenv("FLASHVSR_FIXTURES");
+  const std::string path = std::string(set != nullptr && *set != '\0' ? set : FLASHVSR_FIXTURES_DEFAULT) + "/checkpoint";
+  if (!std::ifstream(path + "/TCDecoder.ckpt")) GTEST_SKIP() << "no " << path;
+  FlashVsrModelOptions options;
+  api().default_model_options(&options);
+  options.path = path.c_str();
+  options.device = "cpu";
+  options.precision = FLASHVSR_PRECISION_FP32;
+  FlashVsrModel* model = nullptr;
+  FlashVsrError error;
+  EXPECT_EQ(api().model_open(&options, &model, &error), FLASHVSR_ERROR_MODEL_INVALID);
+  EXPECT_NE(std::strstr(error.message, "model-version"), nullptr) << error.message;
+  std::vector<std::vector<uint8_t>> firsts;
+  for (FlashVsrDecoder decoder : {FLASHVSR_DECODER_TC, FLASHVSR_DECODER_VAE}) {
+    for (FlashVsrVersion version : {FLASHVSR_VERSION_V1, FLASHVSR_VERSION_V1_1}) {
+      options.decoder = decoder;
+      options.version = version;
+      ASSERT_EQ(api().model_open(&options, &model, &error), FLASHVSR_OK) << error.message;
+      const ModelPtr owner(model);
+      const FlashVsrFormat format = make_format(FLASHVSR_PIXEL_FORMAT_RGB, 30, 20);
+      SessionPtr session = open_session(model, format, make_options(4));
+      Player player{session.get(), format, make_options(4)};
+      player.play(0, 9);
+      ASSERT_EQ(player.received.size(), 9u);
+      firsts.push_back(player.received[8].bytes);
+    }
+  }
+  for (size_t i = 0; i < firsts.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) EXPECT_NE(firsts[i], firsts[j]) << i << " " << j;
+  }
+}
+
 // Of /proc/self/status, in bytes.
 uint64_t status_bytes(const std::string& field) {
   std::ifstream file("/proc/self/status");
