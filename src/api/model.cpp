@@ -45,7 +45,7 @@ std::shared_ptr<const Model> load(const std::string& path, bool is_embedded, con
   }
   Checkpoint files =
       open_checkpoint(path, version, with_vae,
-                      [&](int percent, const std::string& what) { progress(percent * 8 / 10, what); });
+                      [&](int percent, const std::string& what) { progress(percent * 8 / 10, what); }, dtype);
   FLASHVSR_CHECK(!with_vae || files.has_vae, ErrorCode::kModelNotFound, "decoder=vae: there is no VAE in ", path);
   auto model = std::make_shared<Model>(files.config);
   model->name = files.config.name;

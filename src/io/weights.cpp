@@ -63,7 +63,8 @@ std::string read_text(const std::string& path) {
   return text;
 }
 
-Checkpoint open_own(const std::string& directory, std::optional<Version> version, bool with_vae) {
+Checkpoint open_own(const std::string& directory, std::optional<Version> version, bool with_vae,
+                    std::optional<c10::ScalarType> dtype) {
   FLASHVSR_CHECK(!with_vae, ErrorCode::kInvalidArgument, "decoder=vae: the model in ", directory, " has no VAE decoder");
   Checkpoint checkpoint;
   checkpoint.directory = directory;
@@ -73,7 +74,7 @@ Checkpoint open_own(const std::string& directory, std::optional<Version> version
                  " says ", checkpoint.config.lq_projector.version == Version::kV1 ? "v1" : "v1.1");
   FLASHVSR_CHECK(!checkpoint.config.dit.has_text || !checkpoint.config.has_transformer, ErrorCode::kModelInvalid, config,
                  ": dit.has_text needs a prompt, which this form of model does not hold");
-  checkpoint.parts.push_back({weights, "", read_tensors(weights)});
+  checkpoint.parts.push_back({weights, "", read_tensors(weights, dtype)});
   return checkpoint;
 }
 
@@ -88,16 +89,19 @@ DType to_dtype(c10::ScalarType type) {
   throw Error(ErrorCode::kInvalidArgument, concat("no checkpoint can hold ", c10::toString(type)));
 }
 
-TensorMap read_tensors(const std::string& path) { return read_tensors(path, nullptr); }
+TensorMap read_tensors(const std::string& path, std::optional<c10::ScalarType> dtype) { return read_tensors(path, nullptr, dtype); }
 
-TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata) {
+TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata, std::optional<c10::ScalarType> dtype) {
   TensorMap out;
+  const auto keep = [&](const std::string& name, const at::Tensor& tensor) {
+    out.emplace(name, dtype && tensor.is_floating_point() ? tensor.to(*dtype) : tensor);
+  };
   if (is_torch_archive(path)) {
     TorchArchive archive(path);
     for (const auto& [name, info] : archive.tensors()) {
       at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
       archive.read(info, tensor.data_ptr());
-      out.emplace(name, std::move(tensor));
+      keep(name, tensor);
     }
     return out;
   }
@@ -105,7 +109,7 @@ TensorMap read_tensors(const std::string& path, std::map<std::string, std::strin
   for (const auto& [name, info] : file.tensors()) {
     at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
     file.read(info, tensor.data_ptr());
-    out.emplace(name, std::move(tensor));
+    keep(name, tensor);
   }
   if (metadata != nullptr) *metadata = file.metadata();
   return out;
@@ -160,7 +164,8 @@ ModelConfig config_from_released(const TensorMap& dit, const TensorMap& lq_proje
 }
 
 Checkpoint open_checkpoint(const std::string& path, std::optional<Version> version, bool with_vae,
-                           const std::function<void(int, const std::string&)>& progress) {
+                           const std::function<void(int, const std::string&)>& progress,
+                           std::optional<c10::ScalarType> dtype) {
   const auto report = [&](int percent, const std::string& what) {
     if (progress) progress(percent, what);
   };
@@ -173,7 +178,7 @@ Checkpoint open_checkpoint(const std::string& path, std::optional<Version> versi
   // A config.json beside the released files is none of ours.
   FLASHVSR_CHECK(!exists("model.safetensors") || !exists(kDitFile), ErrorCode::kModelInvalid, directory, ": holds two models, ",
                  kDitFile, " and model.safetensors");
-  if (exists("model.safetensors") || (exists("config.json") && !exists(kDitFile))) return open_own(directory, version, with_vae);
+  if (exists("model.safetensors") || (exists("config.json") && !exists(kDitFile))) return open_own(directory, version, with_vae, dtype);
 
   std::vector<const char*> files = {kDitFile, kProjectorFile, kTcDecoderFile, kPromptFile};
   if (with_vae) files.push_back(kVaeFile);
@@ -194,7 +199,7 @@ Checkpoint open_checkpoint(const std::string& path, std::optional<Version> versi
   int percent = 5;
   const auto load = [&](const char* file, const std::string& prefix, int share) {
     report(percent, std::string("reading ") + file);
-    Checkpoint::Part part{in(file), prefix, read_tensors(in(file))};
+    Checkpoint::Part part{in(file), prefix, read_tensors(in(file), dtype)};
     percent += share;
     return part;
   };

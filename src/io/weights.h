@@ -39,10 +39,13 @@ namespace flashvsr {
 c10::ScalarType to_scalar_type(DType dtype);
 DType to_dtype(c10::ScalarType type);
 
-// All tensors of a .safetensors file or a .ckpt/.pth archive, on the CPU in the file's dtype.
-TensorMap read_tensors(const std::string& path);
+// All tensors of a .safetensors file or a .ckpt/.pth archive, on the CPU in the file's dtype. With
+// `dtype`, floating point tensors are converted one by one while reading, so that a file of
+// F32 never lies in memory whole.
+TensorMap read_tensors(const std::string& path, std::optional<c10::ScalarType> dtype = {});
 // The same and the header's metadata (safetensors only).
-TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata);
+TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata,
+                       std::optional<c10::ScalarType> dtype = {});
 // Whole or not at all. Tensors may be on any device.
 void write_tensors(const std::string& path, const TensorMap& tensors,
                    const std::map<std::string, std::string>& metadata = {});
@@ -68,9 +71,11 @@ struct Checkpoint {
   std::vector<Part> parts;
 };
 
-// Reads everything. `version` nothing: decided by the hashes, or refused with the reason.
+// Reads everything. `version` nothing: decided by the hashes, or refused with the reason. `dtype`: see
+// read_tensors.
 Checkpoint open_checkpoint(const std::string& directory, std::optional<Version> version, bool with_vae,
-                           const std::function<void(int percent, const std::string& what)>& progress = {});
+                           const std::function<void(int percent, const std::string& what)>& progress = {},
+                           std::optional<c10::ScalarType> dtype = {});
 
 // Fills the modules that `walk` visits from the parts and empties them.
 void assign_checkpoint(const ParameterWalk& walk, Checkpoint& checkpoint);

@@ -89,6 +89,20 @@ TEST(Weights, GoldenCheckpointLoadsWithItsSizes) {
   }
 }
 
+TEST(Weights, ConvertedWhileReading) {
+  const std::string path = fixtures_root() + "/checkpoint/" + kFiles[2];
+  const TensorMap plain = read_tensors(path), converted = read_tensors(path, at::kHalf);
+  ASSERT_EQ(plain.size(), converted.size());
+  for (const auto& [name, tensor] : plain) {
+    EXPECT_EQ(converted.at(name).scalar_type(), at::kHalf);
+    EXPECT_TRUE(converted.at(name).equal(tensor.to(at::kHalf))) << name;
+  }
+  const Checkpoint files = open_checkpoint(fixtures_root() + "/checkpoint", Version::kV1, false, {}, at::kBFloat16);
+  for (const Checkpoint::Part& part : files.parts) {
+    for (const auto& [name, tensor] : part.tensors) EXPECT_EQ(tensor.scalar_type(), at::kBFloat16) << name;
+  }
+}
+
 TEST(Weights, AnyFileOfTheFolderNamesIt) {
   ModelFolder folder;
   load(folder.path() + "/LQ_proj_in.ckpt", Version::kV1_1, false);
