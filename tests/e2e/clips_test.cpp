@@ -110,5 +110,45 @@ INSTANTIATE_TEST_SUITE_P(Sizes, OddSize,
                          testing::Values(std::tuple(16, 16, 1), std::tuple(17, 31, 26), std::tuple(65, 37, 9),
                                          std::tuple(131, 16, 25), std::tuple(97, 129, 34)));
 
+// The full path (projector, transformer with its cache, decoder) through the element: the golden tests' tiny
+// checkpoint as published, both versions and decoders, over three runs of the model.
+class Checkpoint : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
+
+TEST_P(Checkpoint, RunsThroughTheElement) {
+  const auto [version, decoder] = GetParam();
+  const Passage passage = run_pipeline(
+      std::string("videotestsrc pattern=ball num-buffers=38 ! video/x-raw,format=RGB,framerate=25/1,width=48,height=32 ! ") +
+      "flashvsr name=f model=\"" + std::getenv("FLASHVSR_CHECKPOINT") + "\" model-version=" + version + " decoder=" + decoder +
+      " ! fakesink");
+  ASSERT_EQ(passage.error, "");
+  ASSERT_EQ(passage.in.size(), 38u);
+  ASSERT_EQ(passage.out.size(), 38u);
+  for (size_t i = 0; i < passage.in.size(); i++) ASSERT_TRUE(passage.in[i] == passage.out[i]) << "frame " << i;
+  EXPECT_EQ(passage.out_width, 192);
+  EXPECT_EQ(passage.out_height, 128);
+}
+INSTANTIATE_TEST_SUITE_P(Tiny, Checkpoint, testing::Combine(testing::Values("v1", "v1.1"), testing::Values("tc", "vae")));
+
+// The same of our own form: a small student with a transformer, and one that sees an enlargement, random weights.
+class RandomModel : public testing::TestWithParam<const char*> {};
+
+TEST_P(RandomModel, RunsThroughTheElement) {
+  const Passage passage = run_pipeline(
+      std::string("videotestsrc pattern=ball num-buffers=38 ! video/x-raw,format=I420,framerate=25/1,width=47,height=33 ! ") +
+      "flashvsr name=f model=\"" + std::getenv("FLASHVSR_RANDOM_MODELS") + "/" + GetParam() + "\" ! fakesink");
+  ASSERT_EQ(passage.error, "");
+  ASSERT_EQ(passage.out.size(), 38u);
+  for (size_t i = 0; i < passage.in.size(); i++) ASSERT_TRUE(passage.in[i] == passage.out[i]) << "frame " << i;
+  EXPECT_EQ(passage.out_width, 188);
+  EXPECT_EQ(passage.out_height, 132);
+}
+INSTANTIATE_TEST_SUITE_P(Small, RandomModel, testing::Values("student", "enlarged"));
+
+TEST(UnknownCheckpoint, IsRefusedWithAReason) {
+  const Passage passage = run_pipeline(std::string("videotestsrc num-buffers=1 ! video/x-raw,width=48,height=32 ! flashvsr model=\"") +
+                                       std::getenv("FLASHVSR_CHECKPOINT") + "\" ! fakesink");
+  EXPECT_NE(passage.error.find("Set model-version"), std::string::npos) << passage.error;
+}
+
 }  // namespace
 }  // namespace flashvsr
