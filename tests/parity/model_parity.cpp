@@ -2,7 +2,15 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
 #include "base/error.h"
+#include "io/json.h"
+#include "io/weights.h"
 #include "model/layers.h"
 #include "model/rope3d.h"
 #include "model/window.h"
@@ -19,12 +27,50 @@ at::Tensor rows_of(const at::Tensor& x, const at::Tensor& rows) {
 
 at::Tensor every(const at::Tensor& x, int64_t step) { return x.slice(0, 0, c10::nullopt, step); }
 
+// --- checkpoint files -------------------------------------------------------------------------
+
+bool takes_checkpoint(const Fixture& f, bool bf16) { return !bf16 && std::filesystem::exists(f.folder() + "/tensors.json"); }
+
+// Every value of every file: shape, sums and samples in row-major order.
+void run_checkpoint(const ParityRun& run) {
+  std::ifstream file(run.f().folder() + "/tensors.json");
+  std::stringstream text;
+  text << file.rdbuf();
+  double worst = 0;
+  const Json files = parse_json(text.str(), "tensors.json");
+  for (const JsonMember& entry : files.members()) {
+    const TensorMap tensors = read_tensors(run.f().folder() + "/" + entry.key);
+    EXPECT_EQ(tensors.size(), entry.value.members().size()) << entry.key;
+    for (const JsonMember& expected : entry.value.members()) {
+      const auto it = tensors.find(expected.key);
+      ASSERT_NE(it, tensors.end()) << entry.key << ": " << expected.key;
+      std::vector<int64_t> shape;
+      for (const Json& size : expected.value.at("shape").items()) shape.push_back(size.integer());
+      ASSERT_EQ(it->second.sizes().vec(), shape) << expected.key;
+      const at::Tensor values = it->second.to(at::kDouble).flatten();
+      const auto compare = [&](double actual, double wanted, double tolerance) {
+        const double error = std::abs(actual - wanted);
+        worst = std::max(worst, error);
+        EXPECT_TRUE(error <= tolerance) << entry.key << ": " << expected.key << ": " << actual << ", expected " << wanted;
+      };
+      const double squares = expected.value.at("sumsq").number();
+      compare(values.square().sum().item<double>(), squares, 1e-9 * std::max(1.0, squares));
+      compare(values.sum().item<double>(), expected.value.at("sum").number(), 1e-9 * std::max(1.0, squares));
+      const auto& first = expected.value.at("first").items();
+      for (size_t i = 0; i < first.size(); ++i) compare(values[static_cast<int64_t>(i)].item<double>(), first[i].number(), 0);
+      compare(values[-1].item<double>(), expected.value.at("last").number(), 0);
+    }
+  }
+  expect_at_most(run.name + ": sums and samples", worst, 1e-3);
+}
+
 // --- LQ projector ---------------------------------------------------------------------------
 
 bool takes_lq_projector(const Fixture& f, bool) { return f.has("tokens_f32_chunk0"); }
 
 void run_lq_projector(const ParityRun& run) {
-  const bool is_v1 = run.f().folder().find("v1_1") == std::string::npos;
+  // Nothing but the folder's name says which.
+  const bool is_v1 = std::filesystem::path(run.f().folder()).filename().string().find("v1_1") == std::string::npos;
   const auto model = checkpoint_of(run, is_v1 ? Version::kV1 : Version::kV1_1);
   // The input is stored once, in the v1 case.
   const at::Tensor lq = run.on(run.f().has("lq_u8") ? run.f().frames("lq_u8")
@@ -350,7 +396,7 @@ void run_vae_decoder(const ParityRun& run) {
   VaeMemory streaming;
   std::vector<at::Tensor> chunks;
   for (int64_t begin = 0; begin < latents.size(2);) {
-    const int64_t count = begin == 0 ? 6 : 2;
+    const int64_t count = std::min<int64_t>(begin == 0 ? 6 : 2, latents.size(2) - begin);
     chunks.push_back(model->vae_decoder().forward(latents.narrow(2, begin, count), streaming).squeeze(0));
     begin += count;
   }
@@ -361,6 +407,7 @@ void run_vae_decoder(const ParityRun& run) {
 
 std::vector<ParityStage> model_stages() {
   return {
+      {"checkpoint", takes_checkpoint, run_checkpoint},
       {"lq_projector", takes_lq_projector, run_lq_projector},
       {"block_mask", takes_mask, run_mask},
       {"attention", takes_attention, run_attention},

@@ -52,7 +52,6 @@ void register_cases() {
   for (const ParityStage& stage : pipeline_stages()) stages.push_back(stage);
   const std::string root = fixtures_root();
   for (const std::string& name : find_cases(root)) {
-    if (name == "checkpoint") continue;  // io's tests read it
     const std::string folder = root + "/" + name;
     const Fixture fixture(folder);
     bool is_taken = false;
