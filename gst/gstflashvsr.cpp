@@ -30,6 +30,11 @@
  * late chunks of 8 frames. By default live pipelines enlarge them by bicubic interpolation and
  * others wait. A QOS message accounts for each such chunk.
  *
+ * ## Scenes
+ *
+ * Where the picture changes altogether the model starts anew, so that nothing of the old scene
+ * shows in the new one (#GstFlashVsr:scene-cut).
+ *
  * ## Interlaced video
  *
  * is refused: put `deinterlace` in front.
@@ -63,6 +68,7 @@
 #include <thread>
 
 #include "gstflashvsrcaps.h"
+#include "gstflashvsrcut.h"
 #include "gstflashvsrengine.h"
 #include "gstflashvsrerror.h"
 #include "gstflashvsrframe.h"
@@ -103,6 +109,7 @@ struct Settings {
   gfloat compare_position = 0.5f;
   GstClockTime processing_deadline = GST_CLOCK_TIME_NONE;
   gint overload_policy = kOverloadAuto;
+  gboolean has_scene_cut = TRUE;
   GstClockTime stats_interval = 0;
 };
 
@@ -135,6 +142,7 @@ struct Stream {
   GstClockTime last_pts = GST_CLOCK_TIME_NONE;
   GstClockTime last_duration = GST_CLOCK_TIME_NONE;
 
+  flashvsr_gst::CutDetector cut_detector;
   std::atomic<bool> is_trick_mode{false};
 
   // Output buffers.
@@ -156,7 +164,7 @@ struct Stream {
   GstSegment out_segment;  // of what P pushes
   GstClockTime out_pts = GST_CLOCK_TIME_NONE;
   guint64 frames_in = 0, frames_out = 0, frames_dropped = 0, frames_passthrough = 0;
-  guint64 drains = 0, resets = 0, late_chunks = 0;
+  guint64 drains = 0, late_chunks = 0, scene_cuts = 0;
   double degrade = 1;                 // factor on sparse-ratio
   gint64 stats_posted = 0;
   gint64 first_out = 0, last_out = 0; // monotonic, for fps
@@ -195,6 +203,7 @@ enum {
   PROP_COMPARE_POSITION,
   PROP_PROCESSING_DEADLINE,
   PROP_OVERLOAD_POLICY,
+  PROP_SCENE_CUT,
   PROP_STATS,
   PROP_STATS_INTERVAL,
 };
@@ -251,7 +260,12 @@ DEFINE_ENUM(overload_policy_type, "GstFlashVsrOverloadPolicy",
             {kOverloadWait, "Take the time it takes", "wait"},
             {kOverloadDropChunk, "Drop late chunks", "drop-chunk"},
             {kOverloadPassthrough, "Enlarge late chunks by bicubic interpolation", "passthrough"},
-            {kOverloadDegrade, "Lower sparse-ratio step by step, then as passthrough", "degrade"})
+            {kOverloadDegrade, "Like passthrough, and sparse-ratio is lowered each time", "degrade"})
+
+enum SceneCut { kSceneCutOff = 0, kSceneCutAuto = 1 };
+
+DEFINE_ENUM(scene_cut_type, "GstFlashVsrSceneCut", {kSceneCutAuto, "Start anew at a cut to another scene", "auto"},
+            {kSceneCutOff, "Take the stream for one scene", "off"})
 
 // ---- settings
 
@@ -377,6 +391,9 @@ static void gst_flash_vsr_set_property(GObject* object, guint id, const GValue* 
       settings->overload_policy = g_value_get_enum(value);
       is_session_changed = true;  // takes back what `degrade` lowered
       break;
+    case PROP_SCENE_CUT:
+      settings->has_scene_cut = g_value_get_enum(value) == kSceneCutAuto;
+      break;
     case PROP_STATS_INTERVAL:
       settings->stats_interval = g_value_get_uint64(value);
       break;
@@ -461,6 +478,9 @@ static void gst_flash_vsr_get_property(GObject* object, guint id, GValue* value,
     case PROP_OVERLOAD_POLICY:
       g_value_set_enum(value, settings.overload_policy);
       break;
+    case PROP_SCENE_CUT:
+      g_value_set_enum(value, settings.has_scene_cut ? kSceneCutAuto : kSceneCutOff);
+      break;
     case PROP_STATS_INTERVAL:
       g_value_set_uint64(value, settings.stats_interval);
       break;
@@ -499,7 +519,7 @@ static GstStructure* make_stats(GstFlashVsr* self) {
       "host-memory", G_TYPE_UINT64, static_cast<guint64>(engine.host_bytes), "device-memory", G_TYPE_UINT64,
       static_cast<guint64>(engine.device_bytes), "device-memory-peak", G_TYPE_UINT64,
       static_cast<guint64>(engine.device_bytes_peak), "processing-deadline", G_TYPE_UINT64, stream->deadline,
-      "degrade", G_TYPE_DOUBLE, stream->degrade, nullptr);
+      "degrade", G_TYPE_DOUBLE, stream->degrade, "scene-cuts", G_TYPE_UINT64, stream->scene_cuts, nullptr);
 }
 
 // ---- latency
@@ -624,11 +644,12 @@ static Mark choose_mode(GstFlashVsr* self, const Settings& settings, GstClockTim
     return kMarkModel;
   }
   if (policy == kOverloadDegrade && !stream->is_passing) {
+    // This chunk is late whatever we do; those after it find a faster model.
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
-    if (stream->degrade > 0.3) {
+    if (stream->degrade > 0.15) {
       stream->degrade *= 0.7;
+      stream->chunk_ns *= 0.8;  // until it is measured
       stream->queue.request_options();
-      return kMarkModel;
     }
   }
   stream->is_passing = true;
@@ -1087,13 +1108,14 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   stream->deadline = 0;
   stream->is_live = false;
   stream->frames_in = stream->frames_out = stream->frames_dropped = stream->frames_passthrough = 0;
-  stream->drains = stream->resets = stream->late_chunks = 0;
+  stream->drains = stream->late_chunks = stream->scene_cuts = 0;
   stream->degrade = 1;
   stream->stats_posted = stream->first_out = stream->last_out = 0;
   return TRUE;
 }
 
 static void reset_position(Stream* stream) {
+  stream->cut_detector.reset();
   stream->last_pts = stream->last_duration = GST_CLOCK_TIME_NONE;
 }
 
@@ -1285,6 +1307,20 @@ static bool is_jump(const Stream* stream, GstClockTime pts) {
   return step < 0 || step > static_cast<GstClockTimeDiff>(GST_SECOND);
 }
 
+// Looks at luma, or at green where there is none.
+static bool is_cut(Stream* stream, const GstVideoFrame& mapped) {
+  const guint component = GST_VIDEO_INFO_IS_RGB(&mapped.info) ? 1 : 0;
+  flashvsr_gst::CutPlane plane;
+  plane.data = static_cast<const uint8_t*>(GST_VIDEO_FRAME_COMP_DATA(&mapped, component));
+  plane.stride = static_cast<size_t>(GST_VIDEO_FRAME_COMP_STRIDE(&mapped, component));
+  plane.width = GST_VIDEO_FRAME_COMP_WIDTH(&mapped, component);
+  plane.height = GST_VIDEO_FRAME_COMP_HEIGHT(&mapped, component);
+  plane.step = GST_VIDEO_FRAME_COMP_PSTRIDE(&mapped, component);
+  const gint depth = GST_VIDEO_FRAME_COMP_DEPTH(&mapped, component);
+  if (depth > 8) plane.shift = GST_VIDEO_FORMAT_INFO_SHIFT(mapped.info.finfo, component) + depth - 8;
+  return stream->cut_detector.is_cut(plane);
+}
+
 static GstFlowReturn flow_of(GstFlashVsr* self, Queue::Go go) {
   switch (go) {
     case Queue::Go::kYes:
@@ -1311,17 +1347,6 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
   transform->queued_buf = nullptr;
   if (!buffer) return GST_FLOW_OK;
 
-  // `is_discont` stays set until the base class pushes something, which it never does.
-  if (GST_BUFFER_IS_DISCONT(buffer) && is_jump(stream, GST_BUFFER_PTS(buffer))) {
-    GST_DEBUG_OBJECT(self, "a jump to %" GST_TIME_FORMAT, GST_TIME_ARGS(GST_BUFFER_PTS(buffer)));
-    flow = flow_of(self, stream->queue.drain(false));
-  }
-  if (flow == GST_FLOW_OK) flow = flow_of(self, stream->queue.reserve());
-  if (flow != GST_FLOW_OK) {
-    gst_buffer_unref(buffer);
-    return flow;
-  }
-
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
   const GstVideoInfo* info = &GST_VIDEO_FILTER(self)->in_info;
@@ -1336,6 +1361,27 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
                        GST_VIDEO_INFO_SIZE(info)));
     gst_buffer_unref(buffer);
     return GST_FLOW_ERROR;
+  }
+
+  // Two frames that do not belong together: the model starts anew between them. `is_discont`
+  // stays set until the base class pushes something, which it never does.
+  bool is_new_scene = GST_BUFFER_IS_DISCONT(buffer) && is_jump(stream, GST_BUFFER_PTS(buffer));
+  if (is_new_scene) {
+    GST_DEBUG_OBJECT(self, "a jump to %" GST_TIME_FORMAT, GST_TIME_ARGS(GST_BUFFER_PTS(buffer)));
+    stream->cut_detector.reset();
+  }
+  if (copy_settings(self).has_scene_cut && !stream->is_trick_mode && is_cut(stream, mapped)) {
+    GST_DEBUG_OBJECT(self, "a cut at %" GST_TIME_FORMAT, GST_TIME_ARGS(GST_BUFFER_PTS(buffer)));
+    is_new_scene = true;
+    std::lock_guard<std::mutex> lock(stream->clock_mutex);
+    ++stream->scene_cuts;
+  }
+  if (is_new_scene) flow = flow_of(self, stream->queue.drain(false));
+  if (flow == GST_FLOW_OK) flow = flow_of(self, stream->queue.reserve());
+  if (flow != GST_FLOW_OK) {
+    gst_video_frame_unmap(&mapped);
+    gst_buffer_unref(buffer);
+    return flow;
   }
   frame.frame_id = stream->next_id++;
   FlashVsrError error = {};
@@ -1704,6 +1750,8 @@ static void gst_flash_vsr_class_init(GstFlashVsrClass* klass) {
                                                         0, G_MAXUINT64, GST_CLOCK_TIME_NONE, playing));
   install(PROP_OVERLOAD_POLICY, g_param_spec_enum("overload-policy", "Overload policy", "What becomes of chunks that would be late",
                                                   overload_policy_type(), kOverloadAuto, playing));
+  install(PROP_SCENE_CUT, g_param_spec_enum("scene-cut", "Scene cut", "Whether the model starts anew where the scene changes",
+                                            scene_cut_type(), kSceneCutAuto, playing));
   install(PROP_STATS, g_param_spec_boxed("stats", "Statistics",
                                          "Frames, chunks, milliseconds of each stage, memory in bytes", GST_TYPE_STRUCTURE,
                                          static_cast<GParamFlags>(G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));

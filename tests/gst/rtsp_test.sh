@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# rtsp_test.sh RTSP_RESTREAM
+# The example server with its test camera on loopback; a client pulls the enlarged stream. TAP.
+set -u
+program=$1
+work=$(mktemp -d)
+server=
+trap '[ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
+for element in x264enc avdec_h264 rtspsrc rtph264pay avenc_aac; do
+  gst-inspect-1.0 "$element" > /dev/null 2>&1 || { echo "1..0 # SKIP no element $element here"; exit; }
+done
+echo 1..3
+port=$((20000 + $$ % 20000))
+"$program" --camera --port "$port" --scale 2 > "$work/server.log" 2>&1 &
+server=$!
+for _ in $(seq 100); do grep -q enlarged "$work/server.log" && break; sleep 0.1; done
+client() {
+  timeout 90 gst-launch-1.0 -v rtspsrc location="rtsp://127.0.0.1:$port/enlarged" latency=500 name=in \
+    in. ! application/x-rtp,media=video ! rtph264depay ! h264parse ! avdec_h264 ! identity eos-after="$1" silent=false ! \
+    fakesink sync=false silent=false > "$work/client$2.log" 2>&1
+}
+client 60 1; status=$?
+frames=$(grep -c 'fakesink0: last-message = chain' "$work/client1.log")
+echo "# client ended with $status after $frames frames"
+[ "$status" = 0 ] && [ "$frames" -ge 59 ] && echo "ok 1 - frames" || { tail -20 "$work/client1.log" "$work/server.log" | sed 's/^/# /'; echo "not ok 1 - frames"; }
+grep -q 'fakesink0.*width=(int)320, height=(int)240' "$work/client1.log" && echo "ok 2 - enlarged" || echo "not ok 2 - enlarged"
+# The first has gone, and its media with it; another one connects.
+client 40 2; status=$?
+frames=$(grep -c 'fakesink0: last-message = chain' "$work/client2.log")
+echo "# again: $status, $frames frames"
+[ "$status" = 0 ] && [ "$frames" -ge 39 ] && echo "ok 3 - again" || echo "not ok 3 - again"
