@@ -39,7 +39,9 @@ constexpr char kHelp[] =
     "  --clean P              share of samples that are only reduced (0.6)\n"
     "\n"
     "Stage\n"
-    "  --stage NAME           decoder (latents zero) or autoencoder (decoder)\n"
+    "  --stage NAME           decoder: alone, latents zero (the default); autoencoder: decoder and a tiny encoder;\n"
+    "                         student: projector and transformer through the frozen decoder of --init, the\n"
+    "                         checkpoint of an autoencoder run; 25 + 8n frames, crop a multiple of 128\n"
     "  --channels A,B,C       decoder widths (64,48,32)\n"
     "  --mem-blocks A,B,C     MemBlocks per decoder stage (2,2,2)\n"
     "  --mse-share P          part of the decoder's run that minimises the squared error (0.3)\n"
@@ -68,8 +70,7 @@ std::vector<int64_t> numbers(const std::string& text, size_t count) {
 
 int run(int argc, char** argv) {
   flashvsr::train::TrainerOptions options;
-  options.decoder = flashvsr::train::nano_decoder_config();
-  std::vector<std::string> train_shards, lq_shards, validation_shards;
+    std::vector<std::string> train_shards, lq_shards, validation_shards;
   std::string init, device = "auto", precision = "auto";
   bool should_resume = false;
   using Setter = std::function<void(const std::string&)>;
@@ -87,12 +88,12 @@ int run(int argc, char** argv) {
       {"--channels",
        [&](const std::string& v) {
          const auto n = numbers(v, 3);
-         options.decoder.channels = {n[0], n[1], n[2], 0};
+         options.model.tc_decoder.channels = {n[0], n[1], n[2], 0};
        }},
       {"--mem-blocks",
        [&](const std::string& v) {
          const auto n = numbers(v, 3);
-         options.decoder.mem_blocks = {n[0], n[1], n[2]};
+         options.model.tc_decoder.mem_blocks = {n[0], n[1], n[2]};
        }},
       {"--init", [&](const std::string& v) { init = v; }},
       {"--out", [&](const std::string& v) { options.out = v; }},

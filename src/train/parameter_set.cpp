@@ -44,7 +44,10 @@ ParameterSet::ParameterSet(const Walk& walk, c10::Device device, c10::ScalarType
   grad_ = at::zeros({count_}, options.dtype(compute_dtype));
   for (size_t i = 0; i < entries_.size(); ++i) {
     view(master_, entries_[i]).copy_(start[i]);
-    if (entries_[i].shape.size() > 1) view(decay_mask_, entries_[i]).fill_(1);
+    const std::string& key = entries_[i].key;
+    const bool is_matrix = entries_[i].shape.size() > 1 && key.find("gamma") == std::string::npos &&
+                           key.find("modulation") == std::string::npos;
+    if (is_matrix) view(decay_mask_, entries_[i]).fill_(1);
     at::Tensor leaf = view(compute_, entries_[i]).detach().requires_grad_(true);
     leaf.mutable_grad() = view(grad_, entries_[i]);
     leaves_.push_back(leaf);

@@ -27,7 +27,8 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::string describe(const TcDecoderConfig& c) {
+std::string describe(const ModelConfig& model) {
+  const TcDecoderConfig& c = model.tc_decoder;
   std::string text;
   const auto add = [&](const auto& values) {
     for (const int64_t value : values) text += std::to_string(value) + ",";
@@ -40,6 +41,16 @@ std::string describe(const TcDecoderConfig& c) {
   return text + std::to_string(c.latent_channels) + "," + std::to_string(c.cond_unshuffle) + "," +
          std::to_string(c.deepen) + "," + std::to_string(c.final_shuffle) + "," + std::to_string(c.skip) + "," +
          std::to_string(c.residual);
+}
+
+// Sizes of projector and transformer, for the stage that has them.
+std::string describe_transformer(const ModelConfig& c) {
+  std::string text;
+  for (const int64_t value : {c.dit.dim, c.dit.heads, c.dit.layers, c.dit.ffn_dim, c.dit.freq_dim, c.lq_projector.unshuffle,
+                              c.lq_projector.hidden1, c.lq_projector.hidden2, c.blocks_per_query, c.kv_chunks, c.local_range}) {
+    text += std::to_string(value) + ",";
+  }
+  return text;
 }
 
 std::string format(const char* pattern, double a, double b = 0, double c = 0, double d = 0) {
@@ -95,7 +106,7 @@ Trainer::Trainer(const TrainerOptions& options, Dataset training, Dataset valida
     : options_(options),
       training_(std::move(training)),
       validation_(std::move(validation)),
-      stage_(options.stage, options.decoder, options.seed, options.device),
+      stage_(options.stage, options.model, options.seed, options.device),
       iterations_(options.iterations) {
   stage_.mse_share = options.mse_share;
   FLASHVSR_CHECK(options.samples.frames % 4 == 1, ErrorCode::kInvalidArgument, "frames is ", options.samples.frames,
@@ -104,6 +115,11 @@ Trainer::Trainer(const TrainerOptions& options, Dataset training, Dataset valida
                  options.samples.size, ", expected a multiple of 8 from 16");
   FLASHVSR_CHECK(options.iterations > 0 || options.minutes > 0, ErrorCode::kInvalidArgument,
                  "neither iterations nor minutes given");
+  FLASHVSR_CHECK(options.stage != StageKind::kStudent ||
+                     (options.samples.frames >= 25 && options.samples.frames % 8 == 1 && options.samples.size % 128 == 0),
+                 ErrorCode::kInvalidArgument, "the student stage needs 25 + 8n frames and a crop that is a multiple of 128; got ",
+                 options.samples.frames, " and ", options.samples.size);
+  options_.model.has_transformer = options.stage == StageKind::kStudent;
   const auto walk = [&](const ParameterVisitor& visit) { stage_.visit_parameters(visit); };
   parameters_.emplace(walk, options.device, options.compute_dtype);
   if (options_.device.is_cuda()) at::globalContext().setBenchmarkCuDNN(true);
@@ -126,6 +142,8 @@ void Trainer::log(const std::string& line) const {
 }
 
 void Trainer::run(int64_t at_most) {
+  FLASHVSR_CHECK(options_.stage != StageKind::kStudent || has_frozen_, ErrorCode::kInvalidArgument,
+                 "the student stage starts from the checkpoint of an autoencoder run");
   const auto walk = [&](const ParameterVisitor& visit) { stage_.visit_parameters(visit); };
   const int64_t stop = at_most < 0 ? INT64_MAX : iteration_ + at_most;
   Clock::time_point start = Clock::now(), speed_start = start;
@@ -204,22 +222,23 @@ std::vector<ClipResult> Trainer::validate(bool psnr_only) {
   parameters_->attach_ema(walk);
   std::vector<ClipResult> results;
   for (const Clip& clip : validation_.videos()) {
-    const int64_t frames = (std::min(options_.validation_frames, clip.frames.size(0)) + 3) / 4 * 4 - 3;
-    const int64_t count = frames <= clip.frames.size(0) ? frames : frames - 4;
-    const at::Tensor truth = clip.frames.narrow(0, 0, count)
-                                 .narrow(1, 0, clip.frames.size(1) / 8 * 8)
-                                 .narrow(2, 0, clip.frames.size(2) / 8 * 8);
+    const bool is_student = options_.stage == StageKind::kStudent;
+    const int64_t most = std::min(options_.validation_frames, clip.frames.size(0)), multiple = is_student ? 128 : 8;
+    const int64_t count = is_student ? (most - 1) / 8 * 8 + 1 : (most - 1) / 4 * 4 + 1;
+    const int64_t h = clip.frames.size(1) / multiple * multiple, w = clip.frames.size(2) / multiple * multiple;
+    if ((is_student && count < 25) || h == 0 || w == 0) continue;
+    const at::Tensor input = clip.frames.narrow(0, 0, count).narrow(1, 0, h).narrow(2, 0, w);
+    const at::Tensor truth = input.narrow(0, 0, stage_.outputs_of(count));
     Batch batch;
-    batch.hq = to_model_range(truth);
+    batch.hq = to_model_range(input);
     batch.lq = reduce(batch.hq);
     batch.base = enlarge(batch.lq);
     ClipResult result;
     result.name = clip.name;
-    result.bicubic = measured(batch.base, truth);
-    result.zero_latents = measured(stage_.restore(batch, false), truth);
-    if (options_.stage == StageKind::kAutoencoder) {
-      result.true_latents = measured(stage_.restore(batch, true), truth);
-    }
+    result.bicubic = measured(batch.base.narrow(2, 0, truth.size(0)), truth);
+    result.zero_latents = measured(stage_.restore(batch, Latents::kZero), truth);
+    if (options_.stage != StageKind::kDecoder) result.true_latents = measured(stage_.restore(batch, Latents::kTrue), truth);
+    if (is_student) result.student = measured(stage_.restore(batch, Latents::kStudent), truth);
     results.push_back(result);
   }
   at::globalContext().setBenchmarkCuDNN(options_.device.is_cuda());
@@ -227,23 +246,26 @@ std::vector<ClipResult> Trainer::validate(bool psnr_only) {
 }
 
 void Trainer::report_validation(bool is_final) {
-  double bicubic = 0, zero = 0, truth = 0;
+  double bicubic = 0, zero = 0, truth = 0, student = 0;
   const std::vector<ClipResult> results = validate(!is_final);
   for (const ClipResult& result : results) {
     bicubic += result.bicubic.psnr_y;
     zero += result.zero_latents.psnr_y;
     if (result.true_latents) truth += result.true_latents->psnr_y;
+    if (result.student) student += result.student->psnr_y;
     if (is_final) {
       log("{\"clip\":\"" + result.name + "\",\"bicubic\":" + json_of(result.bicubic) +
           ",\"zero_latents\":" + json_of(result.zero_latents) +
-          (result.true_latents ? ",\"true_latents\":" + json_of(*result.true_latents) : "") + "}");
+          (result.true_latents ? ",\"true_latents\":" + json_of(*result.true_latents) : "") +
+          (result.student ? ",\"student\":" + json_of(*result.student) : "") + "}");
     }
   }
   if (!results.empty()) {
     const double count = static_cast<double>(results.size());
     log(format("{\"validation\":%.0f,\"bicubic_psnr_y\":%.3f,\"psnr_y\":%.3f,\"gain\":%.3f",
                static_cast<double>(iteration_), bicubic / count, zero / count, (zero - bicubic) / count) +
-        (results.front().true_latents ? format(",\"true_latents_psnr_y\":%.3f", truth / count) : "") + "}");
+        (results.front().true_latents ? format(",\"true_latents_psnr_y\":%.3f", truth / count) : "") +
+        (results.front().student ? format(",\"student_psnr_y\":%.3f", student / count) : "") + "}");
   }
   if (options_.out.empty()) return;
   save_checkpoint(options_.out + "/checkpoint.safetensors");
@@ -257,7 +279,8 @@ void Trainer::save_checkpoint(const std::string& path) {
     file.tensors["buffer." + key] = tensor.cpu();
   });
   file.metadata = {{"stage", name_of(options_.stage)},
-                   {"decoder", describe(options_.decoder)},
+                   {"decoder", describe(options_.model)},
+                   {"transformer", describe_transformer(options_.model)},
                    {"seed", std::to_string(options_.seed)},
                    {"iteration", std::to_string(iteration_)},
                    {"iterations", std::to_string(iterations_)},
@@ -272,7 +295,8 @@ void Trainer::resume(const std::string& path) {
     FLASHVSR_CHECK(theirs == mine, ErrorCode::kInvalidArgument, path, ": ", key, " is ", theirs, ", this run has ", mine);
   };
   expect("stage", name_of(options_.stage));
-  expect("decoder", describe(options_.decoder));
+  expect("decoder", describe(options_.model));
+  if (options_.stage == StageKind::kStudent) expect("transformer", describe_transformer(options_.model));
   expect("seed", std::to_string(options_.seed));
   parameters_->load(file.tensors);
   stage_.visit_buffers([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>&) {
@@ -280,6 +304,7 @@ void Trainer::resume(const std::string& path) {
     FLASHVSR_CHECK(found != file.tensors.end(), ErrorCode::kModelInvalid, path, ": no tensor \"buffer.", key, "\"");
     tensor.copy_(found->second);
   });
+  has_frozen_ = true;
   iteration_ = std::stoll(metadata_of(file, "iteration", path));
   seconds_ = std::stod(metadata_of(file, "seconds", path));
   // A run of a given length keeps it; one measured in minutes keeps what was settled.
@@ -290,26 +315,41 @@ void Trainer::initialise_from(const std::string& path) {
   const TensorFile file = read_file(path);
   const auto walk = [&](const ParameterVisitor& visit) { stage_.visit_parameters(visit); };
   // The averaged weights of a checkpoint, or an exported model's.
-  int64_t taken = 0;
-  walk([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
+  int64_t taken = 0, frozen = 0, frozen_taken = 0;
+  const auto take = [&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
     auto found = file.tensors.find("ema." + key);
+    if (found == file.tensors.end()) found = file.tensors.find("buffer." + key);
     if (found == file.tensors.end()) found = file.tensors.find(key);
-    if (found == file.tensors.end()) return;
+    if (found == file.tensors.end()) return false;
     FLASHVSR_CHECK(found->second.sizes() == at::IntArrayRef(shape), ErrorCode::kModelInvalid, path, ": \"", key,
                    "\" is ", found->second.sizes(), ", expected ", at::IntArrayRef(shape));
     tensor = found->second.to(options_.device, at::kFloat);
-    ++taken;
+    return true;
+  };
+  walk([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
+    if (take(key, tensor, shape)) ++taken;
   });
-  FLASHVSR_CHECK(taken > 0, ErrorCode::kModelInvalid, path, ": holds none of this stage's tensors");
+  stage_.visit_buffers([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
+    ++frozen;
+    if (take(key, tensor, shape)) ++frozen_taken;
+  });
+  FLASHVSR_CHECK(taken + frozen_taken > 0, ErrorCode::kModelInvalid, path, ": holds none of this stage's tensors");
+  FLASHVSR_CHECK(options_.stage != StageKind::kStudent || frozen == frozen_taken, ErrorCode::kModelInvalid, path, ": holds ",
+                 frozen_taken, " of the ", frozen, " tensors of decoder and encoder; the student stage needs the checkpoint of an "
+                 "autoencoder run");
+  has_frozen_ = frozen_taken == frozen;
   parameters_.emplace(walk, options_.device, options_.compute_dtype);
 }
 
 void Trainer::save_export(const std::string& directory) {
   TensorMap weights;
   for (auto& [key, tensor] : parameters_->ema_weights()) {
-    if (key.rfind("tc_decoder.", 0) == 0) weights[key] = tensor;
+    if (key.rfind("encoder.", 0) != 0) weights[key] = tensor;
   }
-  export_model(directory, exported_config(options_.decoder), weights,
+  stage_.visit_buffers([&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>&) {
+    if (key.rfind("tc_decoder.", 0) == 0) weights[key] = tensor.cpu();
+  });
+  export_model(directory, options_.model, weights,
                {{"stage", name_of(options_.stage)}, {"iteration", std::to_string(iteration_)}});
 }
 

@@ -29,9 +29,13 @@
 
 namespace flashvsr::train {
 
+// The embedded student's decoder: nano_recipe.md 2.
+TcDecoderConfig nano_decoder_config();
+ModelConfig exported_config(const TcDecoderConfig& decoder);
+
 struct TrainerOptions {
   StageKind stage = StageKind::kDecoder;
-  TcDecoderConfig decoder;
+  ModelConfig model = exported_config(nano_decoder_config());  // has_transformer is set by the stage
   std::string out;  // directory; empty: nothing is written
   // iterations > 0: exactly so many. Else `minutes`: the number is set from the speed seen
   // after the first hundred, and is part of the checkpoint from then on.
@@ -51,24 +55,22 @@ struct TrainerOptions {
   int64_t validation_frames = 29;
 };
 
-// The embedded student's decoder: nano_recipe.md 2.
-TcDecoderConfig nano_decoder_config();
-ModelConfig exported_config(const TcDecoderConfig& decoder);
-
 struct ClipResult {
   std::string name;
   Quality bicubic;
   Quality zero_latents;
-  std::optional<Quality> true_latents;  // autoencoder stage
+  std::optional<Quality> true_latents;  // stages with an encoder
+  std::optional<Quality> student;       // student stage: the transformer's latents
 };
 
 class Trainer {
  public:
   Trainer(const TrainerOptions& options, Dataset training, Dataset validation);
 
-  // Continues from a checkpoint of the same stage, seed and decoder.
+  // Continues from a checkpoint of the same stage, seed and model.
   void resume(const std::string& path);
-  // Takes the decoder's weights of another run's exported model or checkpoint as the start.
+  // Takes what it finds in another run's exported model or checkpoint as the start; the student
+  // stage needs the checkpoint of an autoencoder run, with its decoder and encoder.
   void initialise_from(const std::string& path);
 
   // To the end, or `at_most` iterations from here (< 0: no limit).
@@ -92,6 +94,7 @@ class Trainer {
   Dataset training_, validation_;
   Stage stage_;
   std::optional<ParameterSet> parameters_;
+  bool has_frozen_ = false;  // student stage: decoder and encoder are there
   int64_t iteration_ = 0;   // done
   int64_t iterations_ = 0;  // in all; 0: not known yet
   double seconds_ = 0;      // of training, all pieces together

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "base/error.h"
+#include "io/weights.h"
+#include "model/upscaler.h"
 #include "train/checkpoint.h"
 #include "clips.h"
 
@@ -16,9 +19,9 @@ namespace {
 TrainerOptions tiny(StageKind stage) {
   TrainerOptions options;
   options.stage = stage;
-  options.decoder = nano_decoder_config();
-  options.decoder.channels = {24, 16, 16, 0};
-  options.decoder.mem_blocks = {1, 1, 1};
+  options.model = exported_config(nano_decoder_config());
+  options.model.tc_decoder.channels = {24, 16, 16, 0};
+  options.model.tc_decoder.mem_blocks = {1, 1, 1};
   options.samples.batch = 2;
   options.samples.frames = 5;
   options.samples.size = 32;
@@ -66,7 +69,7 @@ TEST(Trainer, ACheckpointOfAnotherRunIsRefused) {
   options.seed = 2;
   EXPECT_THROW(Trainer(options, wave_dataset(), Dataset(std::vector<Clip>{})).resume(path), Error);
   options.seed = 1;
-  options.decoder.channels[0] = 32;
+  options.model.tc_decoder.channels[0] = 32;
   EXPECT_THROW(Trainer(options, wave_dataset(), Dataset(std::vector<Clip>{})).resume(path), Error);
 }
 
@@ -115,6 +118,69 @@ TEST(Trainer, WritesWhatTheEngineOpensAndStartsFromIt) {
   for (const auto& [key, tensor] : before) {
     EXPECT_TRUE(at::equal(after.at(key), tensor.to(at::kBFloat16).to(at::kFloat))) << key;
   }
+}
+
+// Autoencoder, then the transformer through its frozen decoder, then the engine opens the result.
+TEST(Trainer, StudentGoesThroughTheFrozenDecoder) {
+  const std::vector<Clip> clips = {{"a", wave_clip(30, 136, 136), {}}};
+  TrainerOptions options = tiny(StageKind::kAutoencoder);
+  options.iterations = 6;
+  const std::string start = testing::TempDir() + "/autoencoder.safetensors";
+  {
+    Trainer trainer(options, Dataset(clips), Dataset(std::vector<Clip>{}));
+    trainer.run();
+    trainer.save_checkpoint(start);
+  }
+  options.stage = StageKind::kStudent;
+  options.samples.batch = 1;
+  options.samples.frames = 25;
+  EXPECT_THROW(Trainer(options, Dataset(clips), Dataset(std::vector<Clip>{})), Error);  // the crop
+  options.samples.size = 128;
+  options.model.dit.dim = 64;
+  options.model.dit.heads = 1;
+  options.model.dit.layers = 1;
+  options.model.dit.ffn_dim = 64;
+  options.model.dit.freq_dim = 32;
+  options.model.lq_projector.hidden1 = 8;
+  options.model.lq_projector.hidden2 = 12;
+  options.model.lq_projector.out_dim = 64;
+  options.out = testing::TempDir() + "/student_out";
+  options.log_every = 1;
+  EXPECT_THROW(Trainer(options, Dataset(clips), Dataset(clips)).run(), Error);  // nothing to go through
+
+  Trainer whole(options, Dataset(clips), Dataset(clips));
+  whole.initialise_from(start);
+  whole.run();
+  const ClipResult result = whole.validate().at(0);
+  EXPECT_TRUE(result.student.has_value() && result.true_latents.has_value());
+  Trainer first(options, Dataset(clips), Dataset(std::vector<Clip>{}));
+  first.initialise_from(start);
+  first.run(2);
+  const std::string path = testing::TempDir() + "/student.safetensors";
+  first.save_checkpoint(path);
+  Trainer second(options, Dataset(clips), Dataset(std::vector<Clip>{}));
+  second.resume(path);
+  second.run();
+  const TensorMap a = all_of(whole, "whole_student.safetensors"), b = all_of(second, "second_student.safetensors");
+  ASSERT_EQ(a.size(), b.size());
+  const TensorMap before = read_file(start).tensors;
+  int64_t frozen = 0;
+  for (const auto& [key, tensor] : a) {
+    EXPECT_TRUE(at::equal(tensor, b.at(key))) << key;
+    if (key.rfind("buffer.tc_decoder.", 0) != 0) continue;
+    ++frozen;
+    EXPECT_TRUE(at::equal(tensor, before.at("ema." + key.substr(7)))) << key;
+  }
+  EXPECT_GT(frozen, 20);
+
+  Checkpoint opened = open_checkpoint(options.out, std::nullopt, false);
+  EXPECT_TRUE(opened.config.has_transformer);
+  Upscaler engine(opened.config);
+  assign_checkpoint([&](const ParameterVisitor& visit) { engine.visit_parameters(visit, false); }, opened);
+  engine.prepare(c10::kCPU, c10::kFloat, {}, false);
+  StreamState state;
+  const at::Tensor frames = engine.run(at::rand({1, 3, 25, 32, 32}) * 2 - 1, {}, state);
+  EXPECT_TRUE(at::isfinite(frames).all().item<bool>());
 }
 
 TEST(Trainer, BadOptionsAreRefused) {
