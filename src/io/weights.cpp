@@ -93,23 +93,32 @@ TensorMap read_tensors(const std::string& path, std::optional<c10::ScalarType> d
 
 TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata, std::optional<c10::ScalarType> dtype) {
   TensorMap out;
-  const auto keep = [&](const std::string& name, const at::Tensor& tensor) {
-    out.emplace(name, dtype && tensor.is_floating_point() ? tensor.to(*dtype) : tensor);
+  // Tensors to convert are read into one buffer: a fresh one each would leave holes of its size.
+  std::vector<char> buffer;
+  const auto take = [&](const std::string& name, const auto& info, auto&& read) {
+    const c10::ScalarType type = to_scalar_type(info.dtype);
+    if (!dtype || *dtype == type || !c10::isFloatingType(type)) {
+      at::Tensor tensor = at::empty(info.shape, type);
+      read(tensor.data_ptr());
+      out.emplace(name, std::move(tensor));
+      return;
+    }
+    if (buffer.size() < info.bytes()) buffer.resize(info.bytes());
+    read(buffer.data());
+    at::Tensor tensor = at::empty(info.shape, *dtype);
+    if (info.bytes() > 0) tensor.copy_(at::from_blob(buffer.data(), info.shape, type));
+    out.emplace(name, std::move(tensor));
   };
   if (is_torch_archive(path)) {
     TorchArchive archive(path);
-    for (const auto& [name, info] : archive.tensors()) {
-      at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
-      archive.read(info, tensor.data_ptr());
-      keep(name, tensor);
+    for (const auto& item : archive.tensors()) {
+      take(item.first, item.second, [&](void* to) { archive.read(item.second, to); });
     }
     return out;
   }
   const SafetensorsFile file(path);
-  for (const auto& [name, info] : file.tensors()) {
-    at::Tensor tensor = at::empty(info.shape, to_scalar_type(info.dtype));
-    file.read(info, tensor.data_ptr());
-    keep(name, tensor);
+  for (const auto& item : file.tensors()) {
+    take(item.first, item.second, [&](void* to) { file.read(item.second, to); });
   }
   if (metadata != nullptr) *metadata = file.metadata();
   return out;
