@@ -22,7 +22,8 @@ build=${FLASHVSR_BUILD:-build} engine=${FLASHVSR_ENGINE:-enabled}
 packages="g++ meson ninja-build pkg-config python3 xz-utils libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav"
-[ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev"
+[ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev
+  python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
 have_torch() { [ -n "${FLASHVSR_TORCH_ROOT:-}" ] || [ "$engine" = disabled ]; }
 have_torch || python3 -m pip --version >/dev/null 2>&1 || packages+=" python3-pip"
 if [ $install = no ]; then
@@ -73,7 +74,7 @@ fi
 # 3. configure: when new, or when an option differs from last time
 if [ -z "${CXX:-}" ] && command -v ccache >/dev/null; then export CC="ccache ${CC:-gcc}" CXX='ccache g++'; fi
 # also when a test library came since: meson asked for it then and did not find it
-stamp="$PWD ${options[*]} $(for p in gtest_main gstreamer-cuda-1.0; do pkg-config --exists $p && echo $p || true; done | xargs)"
+stamp="$PWD ${options[*]} $(for p in gtest_main gstreamer-cuda-1.0 gstreamer-rtsp-server-1.0; do pkg-config --exists $p && echo $p || true; done | xargs)"
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 if [ ! -e "$build/build.ninja" ]; then
   say "configuring $build"
