@@ -8,10 +8,12 @@
 //   activations  of the widest stage: three tensors of the transformer's hidden layer, or
 //                of the decoder at its largest (input, result, and one in between)
 //
-// The first run of a stream (6 latent frames, decoded at once) is what counts. Allocator slack
-// is added: a sixteenth on CUDA, a quarter on the CPU, whose convolutions also keep a copy of
-// their input in a layout of their own. Measured: 1.03 of what 768x1408 takes on an H200 (30.5 GiB
-// with the weights), 1.08 of 1536x2688 (103.6 GiB); on the CPU 1.1 .. 1.8 of small random models.
+// The first run of a stream (6 latent frames) is what counts. The decoder takes its latents one at
+// a time on CUDA; on the CPU all at once, which is quicker, unless that asks for more than 1.5 GB.
+// Allocator slack is added: a sixteenth on CUDA, a quarter on the CPU, whose convolutions also keep
+// a copy of their input in a layout of their own. With all latents at once the formula gave 1.03 and
+// 1.08 of what an H200 took at 768x1408 and 1536x2688; on the CPU it gives 1.1 .. 1.8 of what small
+// random models take (tests/api/api_test.cpp).
 //
 // Thread-safety: safe.
 #ifndef FLASHVSR_API_PLAN_H_
@@ -30,6 +32,7 @@ struct MemoryPlan {
   uint64_t frame_bytes = 0;
   uint64_t activation_bytes = 0;
   uint64_t session_bytes = 0;  // all of it, with slack
+  int64_t decode_latents = 6;  // that the decoder takes at a time
 };
 
 MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int64_t kv_chunks,

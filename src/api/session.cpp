@@ -150,6 +150,9 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
           kFreePictures, picture_bytes(geometry_.out, depth_, format_has_alpha(pixel_format_)))),
       results_(kMaxFramesInside) {
   check_supported_memory(format);
+  run_options_.decode_latents = plan_memory(model_->config(), geometry_, run_options_.kv_chunks, model_->decoder,
+                                            c10::elementSize(model_->dtype()), model_->device().is_cpu())
+                                    .decode_latents;
   if (geometry_.decoded != geometry_.out) {
     reference_ = std::make_unique<BicubicResizer>(geometry_.in.width, geometry_.in.height, geometry_.decoded.width,
                                                   geometry_.decoded.height, depth_);
@@ -485,7 +488,8 @@ void Session::set_options(const FlashVsrSessionOptions& options) {
                      options.startup == options_.startup && options.max_vram == options_.max_vram,
                  ErrorCode::kInvalidArgument,
                  "only sparse-ratio, local-range and color-fix may change while a session is open");
-  const RunOptions changed = run_options(model_->config(), options, model_->decoder);
+  RunOptions changed = run_options(model_->config(), options, model_->decoder);
+  changed.decode_latents = run_options_.decode_latents;
   color_fix_ = color_fix_of(model_->config(), options.color_fix);
   run_options_ = changed;
   options_ = options;

@@ -169,7 +169,7 @@ TEST(Api, PlansGrowWithThePicture) {
   ASSERT_EQ(api().model_plan(model.get(), &one, &options, &small, &error), FLASHVSR_OK) << error.message;
   ASSERT_EQ(api().model_plan(model.get(), &four, &options, &large, &error), FLASHVSR_OK) << error.message;
   EXPECT_GT(small.session_bytes, 1000000u);
-  EXPECT_GT(large.session_bytes, 8 * small.session_bytes);
+  EXPECT_GT(large.session_bytes, 4 * small.session_bytes);
   EXPECT_EQ(small.tiles_x, 1);
   EXPECT_NE(std::strstr(large.text, "1024x1024"), nullptr) << large.text;
   printf("%s\n", large.text);
@@ -224,9 +224,10 @@ uint64_t status_bytes(const std::string& field) {
 
 // The peak of the first run against the plan, from above and not by much.
 TEST(Api, PlansAreNearWhatIsTaken) {
-  for (const char* kind : {"decoder", "student", "enlarged"}) {
+  // the last one is decoded latent by latent
+  for (const auto& [kind, width] : {std::pair<const char*, int>{"decoder", 160}, {"student", 160}, {"enlarged", 160}, {"enlarged", 320}}) {
     const ModelPtr model = open_model(kind);
-    const FlashVsrFormat format = make_format(FLASHVSR_PIXEL_FORMAT_RGB, 160, 128);
+    const FlashVsrFormat format = make_format(FLASHVSR_PIXEL_FORMAT_RGB, width, 128);
     const FlashVsrSessionOptions options = make_options(4);
     FlashVsrPlan plan{};
     plan.struct_size = sizeof(plan);
