@@ -61,6 +61,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -146,6 +147,11 @@ struct Stream {
   std::atomic<bool> is_trick_mode{false};
 
   // Output buffers.
+  std::mutex start_mutex;
+  std::condition_variable start_changed;
+  int start_state = 0;  // StartState
+  bool is_shutting_down = false;
+
   std::mutex pool_mutex;
   GstBufferPool* pool = nullptr;
 
@@ -1015,8 +1021,7 @@ static gboolean src_activate_mode(GstPad* pad, GstObject* parent, GstPadMode mod
 
 // ---- GstBaseTransform
 
-static gboolean gst_flash_vsr_start(GstBaseTransform* transform) {
-  GstFlashVsr* self = GST_FLASH_VSR(transform);
+static gboolean open_model(GstFlashVsr* self) {
   Stream* stream = self->stream;
   const Settings settings = copy_settings(self);
 
@@ -1083,9 +1088,43 @@ static void close_session(Stream* stream) {
 
 // Upstream's thread and P are gone by now; streaming state is reset here and not in start, when
 // a running upstream may already be inside.
+// The sink pad takes data before `start` has returned: caps that come so early wait here.
+enum class StartState { kIdle, kStarted, kFailed };
+
+static void set_start_state(GstFlashVsr* self, StartState state) {
+  Stream* stream = self->stream;
+  std::lock_guard<std::mutex> lock(stream->start_mutex);
+  stream->start_state = static_cast<int>(state);
+  stream->start_changed.notify_all();
+}
+
+static bool wait_started(GstFlashVsr* self) {
+  Stream* stream = self->stream;
+  std::unique_lock<std::mutex> lock(stream->start_mutex);
+  stream->start_changed.wait(lock, [stream] {
+    return stream->start_state != static_cast<int>(StartState::kIdle) || stream->is_shutting_down;
+  });
+  return stream->start_state == static_cast<int>(StartState::kStarted) && !stream->is_shutting_down;
+}
+
+static void set_shutting_down(GstFlashVsr* self, bool is_shutting_down) {
+  Stream* stream = self->stream;
+  std::lock_guard<std::mutex> lock(stream->start_mutex);
+  stream->is_shutting_down = is_shutting_down;
+  stream->start_changed.notify_all();
+}
+
+static gboolean gst_flash_vsr_start(GstBaseTransform* transform) {
+  GstFlashVsr* self = GST_FLASH_VSR(transform);
+  const gboolean ok = open_model(self);
+  set_start_state(self, ok ? StartState::kStarted : StartState::kFailed);
+  return ok;
+}
+
 static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   GstFlashVsr* self = GST_FLASH_VSR(transform);
   Stream* stream = self->stream;
+  set_start_state(self, StartState::kIdle);
   interrupt(stream);
   stream->queue.stop();
   if (stream->worker.joinable()) stream->worker.join();
@@ -1146,6 +1185,7 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
   Stream* stream = self->stream;
   GST_DEBUG_OBJECT(self, "%" GST_PTR_FORMAT " -> %" GST_PTR_FORMAT, in_caps, out_caps);
 
+  if (!wait_started(self)) return FALSE;
   // With the old caps still on the pads.
   const Queue::Go go = drain_all(self);
   if (go == Queue::Go::kFlushing) return FALSE;
@@ -1659,7 +1699,10 @@ static GstPadProbeReturn explain_interlaced(GstPad*, GstPadProbeInfo* info, gpoi
 
 static GstStateChangeReturn gst_flash_vsr_change_state(GstElement* element, GstStateChange change) {
   GstFlashVsr* self = GST_FLASH_VSR(element);
-  if (change == GST_STATE_CHANGE_PAUSED_TO_READY) {
+  if (change == GST_STATE_CHANGE_READY_TO_PAUSED) {
+    set_shutting_down(self, false);
+  } else if (change == GST_STATE_CHANGE_PAUSED_TO_READY) {
+    set_shutting_down(self, true);
     // Before the pads are shut, which waits for upstream's thread and ours.
     self->stream->queue.set_flushing(true);
     interrupt(self->stream);
