@@ -166,6 +166,7 @@ struct Stream {
   GstClockTime reported = GST_CLOCK_TIME_NONE;
   GstClockTime configured = GST_CLOCK_TIME_NONE;  // from the LATENCY event
   bool is_live = false;
+  GstClockTime upstream_min = 0;  // latency before us
   GstClockTime qos_earliest = GST_CLOCK_TIME_NONE;
   GstSegment out_segment;  // of what P pushes
   GstClockTime out_pts = GST_CLOCK_TIME_NONE;
@@ -572,6 +573,7 @@ static gboolean query_latency(GstFlashVsr* self, GstQuery* query) {
   gst_query_parse_latency(query, &is_live, &min, &max);
   std::lock_guard<std::mutex> lock(stream->clock_mutex);
   stream->is_live = is_live;
+  stream->upstream_min = min;
   const GstClockTime own = GST_CLOCK_TIME_IS_VALID(stream->reported) ? stream->reported : 0;
   min += own;
   if (GST_CLOCK_TIME_IS_VALID(max)) max += own;
@@ -602,7 +604,12 @@ static bool is_late(GstFlashVsr* self, GstClockTime time, double cost, GstClockT
   {
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
     qos_earliest = stream->qos_earliest;
-    latency = GST_CLOCK_TIME_IS_VALID(stream->configured) ? stream->configured : stream->reported;
+    // Never less than what frames need to come and to fill a chunk: a sink that does not wait
+    // for the clock (a recording) leaves the pipeline with a latency of 0.
+    latency = stream->reported;
+    if (GST_CLOCK_TIME_IS_VALID(latency)) latency += stream->upstream_min;
+    if (GST_CLOCK_TIME_IS_VALID(stream->configured))
+      latency = GST_CLOCK_TIME_IS_VALID(latency) ? std::max(latency, stream->configured) : stream->configured;
     is_live = stream->is_live;
   }
   *jitter = 0;
@@ -1146,6 +1153,7 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   stream->reported = stream->configured = stream->qos_earliest = stream->out_pts = GST_CLOCK_TIME_NONE;
   stream->deadline = 0;
   stream->is_live = false;
+  stream->upstream_min = 0;
   stream->frames_in = stream->frames_out = stream->frames_dropped = stream->frames_passthrough = 0;
   stream->drains = stream->late_chunks = stream->scene_cuts = 0;
   stream->degrade = 1;
@@ -1168,7 +1176,12 @@ static Queue::Go drain_all(GstFlashVsr* self) {
 static bool ask_is_live(GstFlashVsr* self) {
   GstQuery* query = gst_query_new_latency();
   gboolean is_live = FALSE;
-  if (gst_pad_peer_query(GST_BASE_TRANSFORM_SINK_PAD(self), query)) gst_query_parse_latency(query, &is_live, nullptr, nullptr);
+  if (gst_pad_peer_query(GST_BASE_TRANSFORM_SINK_PAD(self), query)) {
+    GstClockTime min;
+    gst_query_parse_latency(query, &is_live, &min, nullptr);
+    std::lock_guard<std::mutex> lock(self->stream->clock_mutex);
+    self->stream->upstream_min = min;
+  }
   gst_query_unref(query);
   return is_live;
 }
