@@ -22,6 +22,6 @@ find "$FLASHVSR_BUILD" -maxdepth 3 -name "*.xml" -delete   # a crashed program m
 rm -f "$FLASHVSR_BUILD"/meson-logs/testlog.*
 echo "== testing"
 status=0
-meson test -C "$FLASHVSR_BUILD" --no-rebuild --no-suite long --print-errorlogs "$@" || status=$?
+meson test -C "$FLASHVSR_BUILD" --no-rebuild --no-suite long --print-errorlogs --timeout-multiplier 3 "$@" || status=$?
 python3 tests/support/count_cases.py "$FLASHVSR_BUILD/meson-logs" || exit 1
 exit $status
