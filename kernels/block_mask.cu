@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// First kernel: scores and softmax, one block for kRows query blocks of a head, one key a thread. Second kernel: one
+// First kernel: scores and softmax, one block for kRows query blocks of a head. Second kernel: one
 // block a head finds the threshold of each query slot by a search over the bits of the values (positive floats order
 // like integers), counting what lies above; small maps stay in registers. Then it writes the lists.
 #include "kernels/block_mask.h"
@@ -22,70 +22,73 @@ __device__ __forceinline__ bool sees(int from, int to, int range) {
   return offset >= 0 && offset < range;
 }
 
+// Eight lanes a key, so that a warp reads whole rows; each lane keeps its channels of the query rows in registers.
 __global__ void __launch_bounds__(kScoreThreads) block_mask_score_kernel(const BlockMaskParams p, float* probability) {
-  __shared__ __align__(16) float query[kRows][128];
-  __shared__ float reduced[kScoreThreads / 32];
+  extern __shared__ float scores[];  // [kRows][k_blocks]
   const int windows = p.rows * p.columns, q_blocks = p.q_slots * windows, k_blocks = p.k_slots * windows;
   const int dim = p.heads * p.head_dim, head = blockIdx.y, first = blockIdx.x * kRows;
-  for (int i = threadIdx.x; i < kRows * p.head_dim; i += kScoreThreads) {
-    const int row = i / p.head_dim, c = i % p.head_dim;
-    query[row][c] = first + row < q_blocks
-                        ? __bfloat162float(__ushort_as_bfloat16(p.q_mean[int64_t(first + row) * dim + head * p.head_dim + c]))
-                        : 0.f;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, part = lane & 7;
+  const bool has[2] = {part * 8 < p.head_dim, 64 + part * 8 < p.head_dim};
+  float query[kRows][2][8];
+#pragma unroll
+  for (int row = 0; row < kRows; ++row) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      uint4 piece = make_uint4(0, 0, 0, 0);
+      if (first + row < q_blocks && has[half]) {
+        piece = load(p.q_mean + int64_t(first + row) * dim + head * p.head_dim + half * 64 + part * 8);
+      }
+      unpack(piece, query[row][half]);
+    }
   }
-  __syncthreads();
-  float* const out = probability + (int64_t(head) * q_blocks + first) * k_blocks;
   const float root = sqrtf(static_cast<float>(p.head_dim));
-  for (int k = threadIdx.x; k < k_blocks; k += kScoreThreads) {
-    const int slot = k / windows, window = k - slot * windows;
-    const uint16_t* key = p.k_mean[slot] + int64_t(window) * dim + head * p.head_dim;
+#pragma unroll 2
+  for (int base = warp * 4; base < k_blocks; base += kScoreThreads / 8) {
+    const int k = base + lane / 8;
+    const int slot = k < k_blocks ? k / windows : 0, window = k < k_blocks ? k - slot * windows : 0;
+    const uint16_t* key = p.k_mean[slot] + int64_t(window) * dim + head * p.head_dim + part * 8;
     float dot[kRows] = {};
-    for (int c = 0; c < p.head_dim; c += 8) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
       float values[8];
-      unpack(load(key + c), values);
+      unpack(has[half] ? load(key + half * 64) : make_uint4(0, 0, 0, 0), values);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        const float4 low = *reinterpret_cast<const float4*>(&query[row][c]);
-        const float4 high = *reinterpret_cast<const float4*>(&query[row][c + 4]);
-        dot[row] += values[0] * low.x + values[1] * low.y + values[2] * low.z + values[3] * low.w;
-        dot[row] += values[4] * high.x + values[5] * high.y + values[6] * high.z + values[7] * high.w;
+#pragma unroll
+        for (int e = 0; e < 8; ++e) dot[row] += values[e] * query[row][half][e];
       }
     }
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      const int q = (first + row) % windows;
-      if (first + row < q_blocks) {
-        const bool allowed = sees(q / p.columns, window / p.columns, p.local_range) &&
-                             sees(q % p.columns, window % p.columns, p.local_range);
-        out[int64_t(row) * k_blocks + k] = allowed ? round_bf16(round_bf16(dot[row]) / root) : -INFINITY;
-      }
+#pragma unroll
+      for (int offset = 4; offset > 0; offset /= 2) dot[row] += __shfl_xor_sync(0xffffffffu, dot[row], offset);
+    }
+    if (part < kRows && k < k_blocks) {
+      float sum = dot[0];
+#pragma unroll
+      for (int row = 1; row < kRows; ++row) sum = part == row ? dot[row] : sum;
+      const int q = (first + part) % windows;
+      const bool allowed = sees(q / p.columns, window / p.columns, p.local_range) &&
+                           sees(q % p.columns, window % p.columns, p.local_range);
+      scores[part * k_blocks + k] = allowed ? round_bf16(round_bf16(sum) / root) : -INFINITY;
     }
   }
-  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-  for (int row = 0; row < kRows && first + row < q_blocks; ++row) {
-    float* const scores = out + int64_t(row) * k_blocks;
-    // Every thread reads back what it wrote itself.
+  __syncthreads();
+  if (warp < kRows && first + warp < q_blocks) {
+    float* const row = scores + warp * k_blocks;
+    float* const out = probability + (int64_t(head) * q_blocks + first + warp) * k_blocks;
     float top = -INFINITY;
-    for (int k = threadIdx.x; k < k_blocks; k += kScoreThreads) top = fmaxf(top, scores[k]);
+    for (int k = lane; k < k_blocks; k += 32) top = fmaxf(top, row[k]);
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, offset));
-    __syncthreads();
-    if (lane == 0) reduced[warp] = top;
-    __syncthreads();
-    for (int w = 0; w < kScoreThreads / 32; ++w) top = fmaxf(top, reduced[w]);
     float sum = 0.f;
-    for (int k = threadIdx.x; k < k_blocks; k += kScoreThreads) {
-      const float e = expf(scores[k] - top);
-      scores[k] = e;
+    for (int k = lane; k < k_blocks; k += 32) {
+      const float e = expf(row[k] - top);
+      row[k] = e;
       sum += e;
     }
     sum = warp_sum(sum);
-    __syncthreads();
-    if (lane == 0) reduced[warp] = sum;
-    __syncthreads();
-    sum = 0.f;
-    for (int w = 0; w < kScoreThreads / 32; ++w) sum += reduced[w];
-    for (int k = threadIdx.x; k < k_blocks; k += kScoreThreads) scores[k] = scores[k] / sum;
+    for (int k = lane; k < k_blocks; k += 32) out[k] = row[k] / sum;
   }
 }
 
@@ -100,6 +103,7 @@ __device__ __forceinline__ int block_sum(int value, int (*slots)[32], int turn) 
 
 __global__ void __launch_bounds__(kSelectThreads) block_mask_select_kernel(const BlockMaskParams p,
                                                                           const float* probability) {
+  extern __shared__ uint32_t copy[];  // the map of a slot, where it fits
   __shared__ int slots[2][32];
   __shared__ int offsets[kSelectThreads / 32 + 1];
   const int windows = p.rows * p.columns, q_blocks = p.q_slots * windows, k_blocks = p.k_slots * windows;
@@ -119,6 +123,7 @@ __global__ void __launch_bounds__(kSelectThreads) block_mask_select_kernel(const
     for (int i = 0; i < kHeld; ++i) {
       const int64_t at = int64_t(i) * kSelectThreads + threadIdx.x;
       value[i] = held && at < flat ? bits[at] : 0u;
+      if (held && at < flat) copy[at] = value[i];
     }
     // The largest T with more than `wanted` values >= T is the (wanted+1)-th largest value; 0 when there is none.
     // Values are at most 1.
@@ -139,7 +144,7 @@ __global__ void __launch_bounds__(kSelectThreads) block_mask_select_kernel(const
     // Lists: a warp a row, in batches of as many rows as there are warps.
     for (int base = 0; base < windows; base += kSelectThreads / 32) {
       const int row = base + warp;
-      const uint32_t* const values = bits + int64_t(row) * k_blocks;
+      const uint32_t* const values = (held ? copy : bits) + int64_t(row) * k_blocks;
       int count = 0;
       if (row < windows) {
         for (int k = lane; k < k_blocks; k += 32) count += values[k] > threshold;
@@ -186,11 +191,24 @@ int launch_block_mask(const BlockMaskParams& p, void* stream) {
   if (check_block_mask(p)) return cudaErrorInvalidValue;
   const auto s = static_cast<cudaStream_t>(stream);
   const int q_blocks = p.q_slots * p.rows * p.columns;
+  const int64_t k_blocks = int64_t{p.k_slots} * p.rows * p.columns, flat = k_blocks * p.rows * p.columns;
+  const size_t score_bytes = size_t(kRows) * k_blocks * sizeof(float);
+  const size_t map_bytes = flat <= kHeld * kSelectThreads ? size_t(flat) * sizeof(float) : 0;
   float* const probability = static_cast<float*>(p.workspace);
-  block_mask_score_kernel<<<dim3((q_blocks + kRows - 1) / kRows, p.heads), kScoreThreads, 0, s>>>(p, probability);
-  cudaError_t error = cudaGetLastError();
+  cudaError_t error = cudaSuccess;
+  if (score_bytes > 48 << 10) {
+    error = cudaFuncSetAttribute(block_mask_score_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(score_bytes));
+  }
+  if (error == cudaSuccess && map_bytes > 40 << 10) {
+    error = cudaFuncSetAttribute(block_mask_select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 int(kHeld * kSelectThreads * sizeof(float)));
+  }
   if (error != cudaSuccess) return error;
-  block_mask_select_kernel<<<p.heads, kSelectThreads, 0, s>>>(p, probability);
+  block_mask_score_kernel<<<dim3((q_blocks + kRows - 1) / kRows, p.heads), kScoreThreads, score_bytes, s>>>(p,
+                                                                                                          probability);
+  error = cudaGetLastError();
+  if (error != cudaSuccess) return error;
+  block_mask_select_kernel<<<p.heads, kSelectThreads, map_bytes, s>>>(p, probability);
   return cudaGetLastError();
 }
 

@@ -17,7 +17,8 @@
 //
 // The threshold is exact: a search over the bits of the fp32 values, no sampling, no sorting.
 // Deterministic. Cost: 2 * heads * q_blocks * k_blocks * head_dim flop, a few microseconds.
-// Limits: head_dim a multiple of 8 up to 128; at most 16 key slots; L * key blocks < 2^31.
+// Limits: head_dim a multiple of 8 up to 128; at most 16 key slots and 6144 key blocks;
+// heads * query blocks * key blocks < 2^31.
 // Errors: cudaErrorInvalidValue's value (1) for arguments, else what the launch said.
 // Thread-safety: safe. Launches only.
 // Tolerance against the twin: the same mask, but for entries whose p lies within 2e-6 (relative) of the threshold.

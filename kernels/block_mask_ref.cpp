@@ -21,6 +21,7 @@ int check_block_mask(const BlockMaskParams& p) {
   }
   if (reinterpret_cast<uintptr_t>(p.q_mean) & 15 || reinterpret_cast<uintptr_t>(p.workspace) & 15) return 1;
   const double windows = double(p.rows) * p.columns;
+  if (windows * p.k_slots > 6144) return 1;
   if (windows * windows * p.k_slots * p.q_slots * p.heads >= 2147483648.0) return 1;
   return 0;
 }

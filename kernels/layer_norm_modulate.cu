@@ -70,6 +70,7 @@ __global__ void __launch_bounds__(kWarps * 32) layer_norm_modulate_kernel(const 
     factor = fmaxf(round_bf16(sqrtf(warp_sum(squares))), 1e-12f);
     root = round_bf16(sqrtf(static_cast<float>(p.dim)));
   }
+  float top = 0.f;
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     const int c = (i * 32 + lane) * 8;
@@ -90,7 +91,27 @@ __global__ void __launch_bounds__(kWarps * 32) layer_norm_modulate_kernel(const 
           out[j] = v / (1.f + __expf(-v));
         }
       }
+      if (kNorm == RowNorm::kModulate || kNorm == RowNorm::kAffine) {
+        if (p.out8) {
+#pragma unroll
+          for (int j = 0; j < 8; ++j) {
+            values[i][j] = round_bf16(out[j]);
+            top = fmaxf(top, fabsf(values[i][j]));
+          }
+          continue;
+        }
+      }
       store(p.out + row * p.dim + c, pack(out));
+    }
+  }
+  if ((kNorm == RowNorm::kModulate || kNorm == RowNorm::kAffine) && p.out8) {
+    top = warp_max(top);
+    const float scale = top > 0.f ? top / 448.f : 1.f, inverse = 1.f / scale;
+    if (lane == 0) p.scale[row] = scale;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      const int c = (i * 32 + lane) * 8;
+      if (c < p.dim) *reinterpret_cast<uint2*>(p.out8 + row * p.dim + c) = pack_e4m3(values[i], inverse);
     }
   }
 }

@@ -10,6 +10,9 @@
 //   x, y, sum, out   [rows][dim]   bf16, dense     y, sum, out null when not wanted; sum may be x
 //   gate, scale1, shift   [dim]    bf16            scale1 = 1 + scale, rounded
 //
+// With `scale` the result, rounded as above, leaves as e4m3 in `out8` instead of `out`, scaled per row as
+// kernels/quantize_rows.h does (kModulate and kAffine).
+//
 // kChannelRms is the projector's norm, on [rows][dim] channel-last:
 //   out = silu(round(round(round(x / max(round(|x|), 1e-12)) * round(sqrt(dim))) * scale1))
 //
@@ -34,7 +37,9 @@ struct LayerNormModulateParams {
   const uint16_t* scale1 = nullptr;
   const uint16_t* shift = nullptr;
   uint16_t* sum = nullptr;
-  uint16_t* out = nullptr;  // null with kNone only
+  uint16_t* out = nullptr;  // null with kNone and with out8
+  uint8_t* out8 = nullptr;
+  float* scale = nullptr;  // [rows]
   int64_t rows = 0;
   int32_t dim = 0;
   float eps = 0.f;

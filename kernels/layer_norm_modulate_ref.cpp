@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/bf16.h"
+#include "kernels/quantize_rows.h"
 
 namespace flashvsr {
 
@@ -18,7 +19,8 @@ int check_layer_norm_modulate(const LayerNormModulateParams& p) {
   }
   if (!p.x || p.rows < 1 || p.dim < 8 || p.dim % 8 || p.dim > 3072 || (p.gate && !p.y)) return 1;
   const bool shifted = p.norm == RowNorm::kModulate || p.norm == RowNorm::kAffine;
-  if (p.norm == RowNorm::kNone ? !p.sum || !p.y : !p.out || !p.scale1) return 1;
+  if (p.norm == RowNorm::kNone ? !p.sum || !p.y : !(p.out || p.out8) || !p.scale1) return 1;
+  if (!p.out8 != !p.scale || (p.out8 && (p.out || !shifted || reinterpret_cast<uintptr_t>(p.out8) & 15))) return 1;
   if (shifted && !p.shift) return 1;
   if (!shifted && p.norm != RowNorm::kNone && (p.y || p.sum)) return 1;
   return 0;
@@ -51,6 +53,8 @@ int layer_norm_modulate_ref(const LayerNormModulateParams& p) {
     const double rms = 1.0 / std::sqrt(squares / p.dim + p.eps);
     const double length = std::max(rounded(std::sqrt(squares)), 1e-12);
     const double root = rounded(std::sqrt(static_cast<double>(p.dim)));
+    float top = 0.f;
+    std::vector<float> result(p.dim);
     for (int c = 0; c < p.dim; ++c) {
       const double scale = bf16_to_float(p.scale1[c]);
       double value = 0;
@@ -71,7 +75,13 @@ int layer_norm_modulate_ref(const LayerNormModulateParams& p) {
         case RowNorm::kNone:
           break;
       }
-      p.out[r * p.dim + c] = float_to_bf16(round_to_bf16(value));
+      result[c] = round_to_bf16(value);
+      top = std::max(top, std::fabs(result[c]));
+      if (p.out) p.out[r * p.dim + c] = float_to_bf16(result[c]);
+    }
+    if (p.out8) {
+      p.scale[r] = top > 0.f ? top / 448.f : 1.f;
+      for (int c = 0; c < p.dim; ++c) p.out8[r * p.dim + c] = float_to_e4m3(result[c] / p.scale[r]);
     }
   }
   return 0;

@@ -25,6 +25,7 @@ struct CudaState {
   int devices = 0;
   std::string reason;  // why there is none
   std::vector<std::string> names;
+  std::vector<int> capabilities;  // 90 for 9.0
 };
 
 CudaState find_cuda() {
@@ -38,11 +39,13 @@ CudaState find_cuda() {
   using Count = int (*)(int*);
   using Get = int (*)(int*, int);
   using Name = int (*)(char*, int, int);
+  using Attribute = int (*)(int*, int, int);
   const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
   const auto count = reinterpret_cast<Count>(dlsym(driver, "cuDeviceGetCount"));
   const auto get = reinterpret_cast<Get>(dlsym(driver, "cuDeviceGet"));
   const auto name = reinterpret_cast<Name>(dlsym(driver, "cuDeviceGetName"));
-  if (init == nullptr || count == nullptr || get == nullptr || name == nullptr) {
+  const auto attribute = reinterpret_cast<Attribute>(dlsym(driver, "cuDeviceGetAttribute"));
+  if (attribute == nullptr || init == nullptr || count == nullptr || get == nullptr || name == nullptr) {
     state.reason = "libcuda.so.1 is not an NVIDIA driver";
     return state;
   }
@@ -79,6 +82,10 @@ CudaState find_cuda() {
     if (get(&device, i) == 0) name(text, sizeof(text), device);
     text[sizeof(text) - 1] = '\0';
     state.names.emplace_back(text);
+    int major = 0, minor = 0;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+    attribute(&major, 75, device);
+    attribute(&minor, 76, device);
+    state.capabilities.push_back(major * 10 + minor);
   }
   return state;
 }
@@ -163,7 +170,10 @@ c10::ScalarType choose_precision(FlashVsrPrecision precision, c10::Device device
       return c10::kHalf;
     case FLASHVSR_PRECISION_FP8:
       FLASHVSR_CHECK(device.is_cuda(), ErrorCode::kInvalidArgument, "precision=fp8 needs CUDA");
-      throw Error(ErrorCode::kInvalidArgument, "precision=fp8 is not part of this version");
+      // The scaled products need a Hopper card or newer.
+      FLASHVSR_CHECK(cuda().capabilities.at(static_cast<size_t>(device.index())) >= 90, ErrorCode::kInvalidArgument,
+                     "precision=fp8 needs compute capability 9.0 or newer");
+      return c10::kFloat8_e4m3fn;
   }
   throw Error(ErrorCode::kInvalidArgument, concat("precision ", static_cast<int>(precision), " is not known"));
 }
@@ -173,6 +183,7 @@ std::string precision_name(c10::ScalarType dtype) {
     case c10::kFloat: return "fp32";
     case c10::kBFloat16: return "bf16";
     case c10::kHalf: return "fp16";
+    case c10::kFloat8_e4m3fn: return "fp8";
     default: return c10::toString(dtype);
   }
 }

@@ -6,10 +6,12 @@
 #include "model/ops.h"
 
 #include <ATen/ATen.h>
-#include <c10/cuda/CUDAException.h>
+#include <cuda_runtime_api.h>
+#include <torch/library.h>
+#ifndef FLASHVSR_EMULATED
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <torch/library.h>
+#endif
 
 #include <cmath>
 #include <cstdlib>
@@ -28,17 +30,31 @@
 #include "kernels/conv_to_planes.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/philox_noise.h"
+#include "kernels/quantize_rows.h"
+#include "kernels/resize_samples.h"
 
 namespace flashvsr {
 namespace {
 
 using Maybe = std::optional<at::Tensor>;
+
+#ifndef FLASHVSR_EMULATED
 using c10::cuda::CUDAGuard;
+void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+#define FLASHVSR_KERNEL_DEVICE CUDA
+#else
+// tests/cuda runs this file over host tensors and emulated kernels.
+struct CUDAGuard {
+  explicit CUDAGuard(c10::Device) {}
+};
+void* stream() { return nullptr; }
+#define FLASHVSR_KERNEL_DEVICE CPU
+#endif
 
 const uint16_t* bits(const at::Tensor& x) { return static_cast<const uint16_t*>(x.data_ptr()); }
 uint16_t* mutable_bits(const at::Tensor& x) { return static_cast<uint16_t*>(x.data_ptr()); }
 const uint16_t* bits(const Maybe& x) { return x ? bits(*x) : nullptr; }
-void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 void check(int status, const char* name) {
   FLASHVSR_CHECK(status == 0, ErrorCode::kInternal, name, ": ", cudaGetErrorString(static_cast<cudaError_t>(status)));
 }
@@ -200,6 +216,85 @@ at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Te
   return sum;
 }
 
+std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y, const Maybe& gate,
+                                                 const at::Tensor& scale, const at::Tensor& shift, double eps,
+                                                 bool affine) {
+  if (!rows_fit(x) || !y.is_contiguous()) {
+    note_reference("residual_norm", x);
+    return reference::residual_norm(x, y, gate.value_or(at::Tensor()), scale, shift, eps, affine);
+  }
+  const CUDAGuard guard(x.device());
+  at::Tensor sum = at::empty_like(x), out = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.x = bits(x);
+  p.y = bits(y);
+  p.gate = bits(gate);
+  p.scale1 = bits(scale);
+  p.shift = bits(shift);
+  p.sum = mutable_bits(sum);
+  p.out = mutable_bits(out);
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  p.eps = static_cast<float>(eps);
+  p.norm = affine ? RowNorm::kAffine : RowNorm::kModulate;
+  check(launch_layer_norm_modulate(p, stream()), "residual_norm");
+  return {sum, out};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm8(const at::Tensor& x, const Maybe& y, const Maybe& gate,
+                                                             const at::Tensor& scale, const at::Tensor& shift,
+                                                             double eps, bool affine) {
+  if (!rows_fit(x) || (y && !y->is_contiguous())) {
+    note_reference("residual_norm8", x);
+    const at::Tensor none;
+    return reference::residual_norm8(x, y.value_or(none), gate.value_or(none), scale, shift, eps, affine);
+  }
+  const CUDAGuard guard(x.device());
+  const at::Tensor sum = y ? at::empty_like(x) : x;
+  const at::Tensor values = at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn));
+  const at::Tensor row_scale = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
+  LayerNormModulateParams p;
+  p.x = bits(x);
+  p.y = bits(y);
+  p.gate = bits(gate);
+  p.scale1 = bits(scale);
+  p.shift = bits(shift);
+  p.sum = y ? mutable_bits(sum) : nullptr;
+  p.out8 = static_cast<uint8_t*>(values.data_ptr());
+  p.scale = row_scale.data_ptr<float>();
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  p.eps = static_cast<float>(eps);
+  p.norm = affine ? RowNorm::kAffine : RowNorm::kModulate;
+  check(launch_layer_norm_modulate(p, stream()), "residual_norm8");
+  return {sum, values, row_scale};
+}
+
+std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu) {
+  if (!is_plain_bf16(x) || x.dim() != 2 || !x.is_contiguous() || x.size(1) % 8 || x.size(1) > 16384) {
+    note_reference("quantize_rows", x);
+    return reference::quantize_rows(x, gelu);
+  }
+  const CUDAGuard guard(x.device());
+  const at::Tensor values = at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn));
+  const at::Tensor scale = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
+  QuantizeRowsParams p;
+  p.x = bits(x);
+  p.output = static_cast<uint8_t*>(values.data_ptr());
+  p.scale = scale.data_ptr<float>();
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  p.gelu = gelu;
+  check(launch_quantize_rows(p, stream()), "quantize_rows");
+  return {values, scale};
+}
+
+at::Tensor scaled_linear(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& weight,
+                         const at::Tensor& weight_scale, const at::Tensor& bias) {
+  return at::_scaled_mm(x, weight.t(), x_scale.unsqueeze(1), weight_scale.unsqueeze(0), bias, std::nullopt,
+                        at::kBFloat16, /*use_fast_accum=*/true);
+}
+
 at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!is_plain_bf16(x) || x.dim() != 2) {
     note_reference("linear_gelu", x);
@@ -252,7 +347,7 @@ std::tuple<at::Tensor, at::Tensor> block_mask(const at::Tensor& q_mean, const at
   const int64_t windows = rows * columns, q_blocks = q_mean.size(0), k_blocks = k_mean.size(0);
   const int64_t head_dim = q_mean.size(1) / heads, pairs = heads * q_blocks * k_blocks;
   const bool fits = is_plain_bf16(q_mean) && q_mean.is_contiguous() && k_mean.is_contiguous() && head_dim <= 128 &&
-                    head_dim % 8 == 0 && k_blocks / windows <= kBlockMaskSlots && pairs < (int64_t{1} << 31) &&
+                    head_dim % 8 == 0 && k_blocks / windows <= kBlockMaskSlots && k_blocks <= 6144 && pairs < (int64_t{1} << 31) &&
                     topk >= 0;
   if (!fits) {
     note_reference("block_mask", q_mean);
@@ -385,11 +480,111 @@ at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
   return flat.view(rows.sizes()).permute({3, 0, 1, 2}).unsqueeze(0);
 }
 
+void philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
+  FLASHVSR_CHECK(out.scalar_type() == at::kFloat && out.is_contiguous() && out.dim() == 4, ErrorCode::kInternal,
+                 "philox_noise: output is ", out.sizes(), ", expected dense fp32 [C, f, H, W]");
+  const CUDAGuard guard(out.device());
+  PhiloxNoiseParams p;
+  p.output = out.data_ptr<float>();
+  p.seed = static_cast<uint64_t>(seed);
+  p.first_frame = first_frame;
+  p.channels = static_cast<int32_t>(out.size(0));
+  p.frames = static_cast<int32_t>(out.size(1));
+  p.height = static_cast<int32_t>(out.size(2));
+  p.width = static_cast<int32_t>(out.size(3));
+  check(launch_philox_noise(p, stream()), "philox_noise");
+}
+
+// --- pictures ---------------------------------------------------------------------------------------------------
+
+// samples [N, C, h, w] bytes or shorts; one axis resized.
+at::Tensor resize_axis(const at::Tensor& samples, const at::Tensor& first, const at::Tensor& weights, int64_t bits,
+                       int64_t max_value, bool vertical) {
+  const CUDAGuard guard(samples.device());
+  const at::Tensor in = samples.contiguous();
+  const int64_t size = first.size(0);
+  const at::Tensor out = vertical ? at::empty({in.size(0), in.size(1), size, in.size(3)}, in.options())
+                                  : at::empty({in.size(0), in.size(1), in.size(2), size}, in.options());
+  ResizeAxisParams p;
+  p.input = in.data_ptr();
+  p.output = out.data_ptr();
+  p.first = first.data_ptr<int32_t>();
+  p.weights = weights.data_ptr<int32_t>();
+  p.planes = in.size(0) * in.size(1);
+  p.in_height = static_cast<int32_t>(in.size(2));
+  p.in_width = static_cast<int32_t>(in.size(3));
+  p.out_size = static_cast<int32_t>(size);
+  p.taps = static_cast<int32_t>(weights.size(1));
+  p.bits = static_cast<int32_t>(bits);
+  p.max_value = static_cast<int32_t>(max_value);
+  p.is_16_bit = in.element_size() == 2;
+  p.vertical = vertical;
+  check(launch_resize_axis(p, stream()), "resize_axis");
+  return out;
+}
+
+// samples [F, 3, h, w] -> [1, 3, F, H, W] bf16
+at::Tensor normalize_samples(const at::Tensor& samples, int64_t max_value, int64_t padded_height, int64_t padded_width) {
+  const CUDAGuard guard(samples.device());
+  const at::Tensor in = samples.contiguous();
+  const at::Tensor out =
+      at::empty({1, 3, in.size(0), padded_height, padded_width}, in.options().dtype(at::kBFloat16));
+  NormalizeSamplesParams p;
+  p.input = in.data_ptr();
+  p.output = mutable_bits(out);
+  p.frames = static_cast<int32_t>(in.size(0));
+  p.height = static_cast<int32_t>(in.size(2));
+  p.width = static_cast<int32_t>(in.size(3));
+  p.padded_height = static_cast<int32_t>(padded_height);
+  p.padded_width = static_cast<int32_t>(padded_width);
+  p.max_value = static_cast<int32_t>(max_value);
+  p.is_16_bit = in.element_size() == 2;
+  check(launch_normalize_samples(p, stream()), "normalize_samples");
+  return out;
+}
+
 // --- TC decoder -------------------------------------------------------------------------------------------------
 
 bool is_channels_last(const at::Tensor& x) {
   return x.dim() == 4 && x.stride(1) == 1 && x.stride(3) == x.size(1) && x.stride(2) == x.size(3) * x.stride(3) &&
          (x.size(0) == 1 || x.stride(0) == x.size(2) * x.stride(2));
+}
+
+// Pictures that a MemBlock will read are made with one free step in front, for the memory: the two steps of its
+// first convolution then lie side by side and nothing is concatenated. Only storages noted here have that step.
+class FrontSteps {
+ public:
+  at::Tensor empty(int64_t t, int64_t c, int64_t h, int64_t w, const at::Tensor& like) {
+    const at::Tensor whole = at::empty({t + 1, c, h, w}, like.options(), at::MemoryFormat::ChannelsLast);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto it = storages_.begin(); it != storages_.end();) {
+      it = it->second.expired() ? storages_.erase(it) : std::next(it);
+    }
+    c10::StorageImpl* const storage = whole.storage().unsafeGetStorageImpl();
+    storages_.insert_or_assign(storage, Weak(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)));
+    return whole.narrow(0, 1, t);
+  }
+  // The step in front of all of x's, or undefined.
+  at::Tensor front(const at::Tensor& x) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = storages_.find(x.storage().unsafeGetStorageImpl());
+    const int64_t step = x.size(1) * x.size(2) * x.size(3);
+    if (found == storages_.end() || found->second.expired() || x.storage_offset() != step ||
+        static_cast<int64_t>(x.storage().nbytes()) < (x.size(0) + 1) * step * 2) {
+      return {};
+    }
+    return x.as_strided({1, x.size(1), x.size(2), x.size(3)}, {step, 1, x.size(3) * x.size(1), x.size(1)}, 0);
+  }
+
+ private:
+  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
+  std::mutex mutex_;
+  std::map<const c10::StorageImpl*, Weak> storages_;
+};
+
+FrontSteps& front_steps() {
+  static FrontSteps* steps = new FrontSteps;
+  return *steps;
 }
 
 at::Tensor empty_channels_last(int64_t t, int64_t c, int64_t h, int64_t w, const at::Tensor& like) {
@@ -444,7 +639,10 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
     return out.transpose(0, 1);
   }
   const at::Tensor packed = packed_weight(weight, past.has_value(), up == 2);
-  const at::Tensor out = empty_channels_last(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x);
+  // What may feed a MemBlock: another's result, an enlargement without ReLU, the widest layers.
+  const bool feeds_memory = x.size(0) <= 8 && (add || (up == 2 && !relu) || out_channels >= 512);
+  const at::Tensor out = feeds_memory ? front_steps().empty(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x)
+                                      : empty_channels_last(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x);
   ConvNhwcParams p;
   set_input(p, x);
   p.past = bits(past);
@@ -462,6 +660,42 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
   p.folded = up == 2;
   p.relu = relu;
   check(launch_conv_nhwc(p, stream()), "conv3x3");
+  return out;
+}
+
+at::Tensor mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t steps = x.size(0), channels = x.size(1), out_channels = weight.size(0);
+  const bool fits = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && weight.size(2) == 3 &&
+                    is_channels_last(x) && channels % 8 == 0 && out_channels % 8 == 0;
+  const at::Tensor front = fits ? front_steps().front(x) : at::Tensor();
+  if (!front.defined()) {
+    const at::Tensor first = memory ? *memory : at::zeros_like(x.narrow(0, 0, 1));
+    const at::Tensor past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
+    return conv3x3(x, past.contiguous(at::MemoryFormat::ChannelsLast), weight, bias, {}, /*relu=*/true, 1);
+  }
+  const CUDAGuard guard(x.device());
+  if (memory) {
+    front.copy_(*memory);
+  } else {
+    front.zero_();
+  }
+  const at::Tensor packed = packed_weight(weight, true, false), bias32 = float_bias(bias);
+  const at::Tensor out = empty_channels_last(steps, out_channels, x.size(2), x.size(3), x);
+  ConvNhwcParams p;
+  set_input(p, x);
+  p.input -= p.in_stride_t;
+  p.in_frames += 1;
+  p.weights = bits(packed);
+  p.bias = bias32.data_ptr<float>();
+  p.output = mutable_bits(out);
+  p.out_stride_x = out_channels;
+  p.out_stride_y = p.out_stride_x * out.size(3);
+  p.out_stride_t = p.out_stride_y * out.size(2);
+  p.out_channels = static_cast<int32_t>(out_channels);
+  p.out_frames = static_cast<int32_t>(steps);
+  p.kernel_t = 2;
+  p.relu = true;
+  check(launch_conv_nhwc(p, stream()), "mem_conv");
   return out;
 }
 
@@ -495,10 +729,14 @@ at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(flashvsr, CUDA, m) {
+TORCH_LIBRARY_IMPL(flashvsr, FLASHVSR_KERNEL_DEVICE, m) {
   m.impl("layer_norm_modulate", layer_norm_modulate);
   m.impl("layer_norm_affine", layer_norm_affine);
   m.impl("gated_residual", gated_residual);
+  m.impl("residual_norm", residual_norm);
+  m.impl("residual_norm8", residual_norm8);
+  m.impl("quantize_rows", quantize_rows);
+  m.impl("scaled_linear", scaled_linear);
   m.impl("linear_gelu", linear_gelu);
   m.impl("norm_rope_window", norm_rope_window);
   m.impl("rms_norm_rows", rms_norm_rows);
@@ -506,7 +744,11 @@ TORCH_LIBRARY_IMPL(flashvsr, CUDA, m) {
   m.impl("block_sparse_attention", block_sparse_attention);
   m.impl("projector_conv", projector_conv);
   m.impl("channel_rms_norm_silu", channel_rms_norm_silu);
+  m.impl("philox_noise", philox_noise);
+  m.impl("resize_axis", resize_axis);
+  m.impl("normalize_samples", normalize_samples);
   m.impl("conv3x3", conv3x3);
+  m.impl("mem_conv", mem_conv);
   m.impl("time_grow", time_grow);
 }
 

@@ -3,9 +3,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <string>
 
 #include "base/error.h"
 #include "image/preprocess.h"
@@ -19,7 +24,22 @@ at::Tensor device_index(const std::vector<int64_t>& index, c10::Device device) {
   return at::tensor(index, at::kLong).to(device);
 }
 
+// The CUDA library's kernel of an operation that is otherwise made of ATen calls here; none on the CPU and
+// under FLASHVSR_REFERENCE.
+template <typename Signature>
+std::optional<c10::TypedOperatorHandle<Signature>> own_kernel(const char* name, const at::Tensor& x) {
+  if (!x.is_cuda() || std::getenv("FLASHVSR_REFERENCE") != nullptr) return std::nullopt;
+  const auto op = c10::Dispatcher::singleton().findSchema({std::string("flashvsr::") + name, ""});
+  if (!op || !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) return std::nullopt;
+  return op->typed<Signature>();
+}
+
 }  // namespace
+
+TORCH_LIBRARY_FRAGMENT(flashvsr, m) {
+  m.def("resize_axis(Tensor samples, Tensor first, Tensor weights, int bits, int max_value, bool vertical) -> Tensor");
+  m.def("normalize_samples(Tensor samples, int max_value, int padded_height, int padded_width) -> Tensor");
+}
 
 at::Tensor upload_samples(const std::vector<const PlanarImage*>& pictures, c10::Device device) {
   FLASHVSR_CHECK(!pictures.empty(), ErrorCode::kInternal, "image_ops: no pictures");
@@ -44,6 +64,9 @@ TensorResizer::Axis TensorResizer::axis_of(const BicubicAxis& axis, c10::Device 
   if (result.is_copied) return result;
   const int taps = *std::max_element(axis.counts.begin(), axis.counts.end());
   const size_t size = static_cast<size_t>(axis.size_out);
+  const at::Tensor all = at::tensor(axis.weights, at::kInt).view({axis.size_out, axis.taps});
+  result.weights = all.narrow(1, 0, taps).contiguous().to(device);
+  result.first = at::tensor(axis.first, at::kInt).to(device);
   for (int k = 0; k < taps; ++k) {
     std::vector<int64_t> index(size);
     std::vector<int> weight(size);
@@ -65,6 +88,10 @@ TensorResizer::TensorResizer(int width_in, int height_in, int width_out, int hei
 
 at::Tensor TensorResizer::filter(const at::Tensor& samples, const Axis& axis, int64_t dim) const {
   if (axis.is_copied) return samples;
+  using Kernel = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t, int64_t, bool);
+  if (const auto kernel = own_kernel<Kernel>("resize_axis", samples)) {
+    return kernel->call(samples, axis.first, axis.weights, precision_bits_, (1 << depth_) - 1, dim == 2);
+  }
   at::Tensor sum;
   for (size_t k = 0; k < axis.index.size(); ++k) {
     const at::Tensor weight = dim == 3 ? axis.weight[k] : axis.weight[k].unsqueeze(1);
@@ -80,6 +107,9 @@ at::Tensor TensorResizer::resize(const at::Tensor& samples) const {
 
 at::Tensor normalize_samples(const at::Tensor& samples, int max_value, int64_t padded_height, int64_t padded_width,
                              c10::ScalarType dtype) {
+  using Kernel = at::Tensor(const at::Tensor&, int64_t, int64_t, int64_t);
+  const auto kernel = own_kernel<Kernel>("normalize_samples", samples);
+  if (kernel && dtype == c10::kBFloat16) return kernel->call(samples, max_value, padded_height, padded_width);
   // A divisor on the device: by a number, CUDA would multiply with its reciprocal.
   const at::Tensor divisor = at::full({}, static_cast<float>(max_value), samples.options().dtype(at::kFloat));
   at::Tensor x = samples.to(at::kFloat).div_(divisor).mul_(2.0).sub_(1.0).to(dtype);

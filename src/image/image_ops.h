@@ -32,6 +32,7 @@ class TensorResizer {
   struct Axis {
     bool is_copied = false;
     std::vector<at::Tensor> index, weight;  // per tap: int64 [size_out], int32 [size_out]
+    at::Tensor first, weights;              // the same for the kernel: int32 [size_out], [size_out, taps]
   };
   static Axis axis_of(const BicubicAxis& axis, c10::Device device);
   at::Tensor filter(const at::Tensor& samples, const Axis& axis, int64_t dim) const;

@@ -21,9 +21,19 @@ void visit_linear(const std::string& key, Linear& linear, int64_t out, int64_t i
 
 }  // namespace
 
-at::Tensor Linear::operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+void Linear::quantize() {
+  std::tie(weight8, scale8) = ops::quantize_rows(weight.contiguous(), /*gelu=*/false);
+  weight.reset();
+}
 
-at::Tensor SelfAttention::forward(const at::Tensor& x, int64_t layer,
+at::Tensor Linear::operator()(const Activation& x) const {
+  if (!is_quantized()) return at::linear(x.value, weight, bias);
+  if (x.scale.defined()) return ops::scaled_linear(x.value, x.scale, weight8, scale8, bias);
+  const auto [value, scale] = ops::quantize_rows(x.value, /*gelu=*/false);
+  return ops::scaled_linear(value, scale, weight8, scale8, bias);
+}
+
+at::Tensor SelfAttention::forward(const Activation& x, int64_t layer,
                                   const AttentionContext& context, int64_t heads, double eps,
                                   KvCache& cache) const {
   const TokenGrid& grid = context.grid;
@@ -43,26 +53,48 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, int64_t layer,
   return o(attended);
 }
 
-at::Tensor CrossAttention::forward(const at::Tensor& x, int64_t heads, double eps) const {
+at::Tensor CrossAttention::forward(const Activation& x, int64_t heads, double eps) const {
   const at::Tensor query = ops::rms_norm_rows(q(x), norm_q, eps);
-  const int64_t tokens = x.size(0), head_dim = x.size(1) / heads;
+  const int64_t tokens = query.size(0), head_dim = query.size(1) / heads;
   const at::Tensor attended = at::scaled_dot_product_attention(
       query.view({1, tokens, heads, head_dim}).transpose(1, 2), key, value);
   return o(attended.transpose(1, 2).reshape({tokens, heads * head_dim}));
 }
 
-at::Tensor DitBlock::forward(at::Tensor x, int64_t layer, const AttentionContext& context,
-                             const DitConfig& config, KvCache& cache) const {
-  const auto& [shift_sa, scale1_sa, gate_sa, shift_mlp, scale1_mlp, gate_mlp] = folded;
-  const at::Tensor a = ops::layer_norm_modulate(x, scale1_sa, shift_sa, config.eps);
-  x = ops::gated_residual(
-      x, self_attn.forward(a, layer, context, config.heads, config.eps, cache), gate_sa);
-  if (config.has_text) {
-    x = x + cross_attn.forward(ops::layer_norm_affine(x, norm3_weight, norm3_bias, config.eps),
-                               config.heads, config.eps);
+// Makes the open sum and its norm, in the form that `next` takes.
+static std::pair<at::Tensor, Activation> close(const Residual& in, const at::Tensor& scale, const at::Tensor& shift,
+                                               double eps, bool affine, const Linear& next) {
+  if (next.is_quantized()) {
+    auto [x, value, row_scale] = ops::residual_norm8(in.x, in.y, in.gate, scale, shift, eps, affine);
+    return {x, {value, row_scale}};
   }
-  const at::Tensor b = ops::layer_norm_modulate(x, scale1_mlp, shift_mlp, config.eps);
-  return ops::gated_residual(x, ffn2(ops::linear_gelu(b, ffn0.weight, ffn0.bias)), gate_mlp);
+  if (in.y.defined()) {
+    auto [x, normed] = ops::residual_norm(in.x, in.y, in.gate, scale, shift, eps, affine);
+    return {x, normed};
+  }
+  return {in.x, affine ? ops::layer_norm_affine(in.x, scale, shift, eps)
+                       : ops::layer_norm_modulate(in.x, scale, shift, eps)};
+}
+
+Residual DitBlock::forward(const Residual& in, int64_t layer, const AttentionContext& context,
+                           const DitConfig& config, KvCache& cache) const {
+  const auto& [shift_sa, scale1_sa, gate_sa, shift_mlp, scale1_mlp, gate_mlp] = folded;
+  auto [x, normed] = close(in, scale1_sa, shift_sa, config.eps, false, self_attn.qkv);
+  Residual open{x, self_attn.forward(normed, layer, context, config.heads, config.eps, cache), gate_sa};
+  if (config.has_text) {
+    std::tie(x, normed) = close(open, norm3_weight, norm3_bias, config.eps, true, cross_attn.q);
+    open = {x, cross_attn.forward(normed, config.heads, config.eps), {}};
+  }
+  std::tie(x, normed) = close(open, scale1_mlp, shift_mlp, config.eps, false, ffn0);
+  if (!ffn0.is_quantized()) return {x, ffn2(ops::linear_gelu(normed.value, ffn0.weight, ffn0.bias)), gate_mlp};
+  const auto [hidden, hidden_scale] = ops::quantize_rows(ffn0(normed), /*gelu=*/true);
+  return {x, ffn2({hidden, hidden_scale}), gate_mlp};
+}
+
+at::Tensor DitBlock::forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
+                             const DitConfig& config, KvCache& cache) const {
+  const Residual out = forward(Residual{x, {}, {}}, layer, context, config, cache);
+  return ops::gated_residual(out.x, out.y, out.gate);
 }
 
 Dit::Dit(const DitConfig& config) : config_(config), blocks_(config.layers) {
@@ -133,6 +165,10 @@ void Dit::fold_constants(const at::Tensor& prompt) {
     SelfAttention& self = block.self_attn;
     self.qkv.weight = at::cat({self.q.weight, self.k.weight, self.v.weight}, 0);
     self.qkv.bias = at::cat({self.q.bias, self.k.bias, self.v.bias}, 0);
+    // Views: the three are not kept twice.
+    self.q.weight = self.qkv.weight.narrow(0, 0, dim);
+    self.k.weight = self.qkv.weight.narrow(0, dim, dim);
+    self.v.weight = self.qkv.weight.narrow(0, 2 * dim, dim);
     if (!config_.has_text) continue;
     CrossAttention& cross = block.cross_attn;
     const auto by_head = [&](const at::Tensor& x) {
@@ -140,6 +176,17 @@ void Dit::fold_constants(const at::Tensor& prompt) {
     };
     cross.key = by_head(rms_norm(cross.k(context_), cross.norm_k, config_.eps));
     cross.value = by_head(cross.v(context_));
+  }
+}
+
+void Dit::quantize_linears() {
+  for (DitBlock& block : blocks_) {
+    for (Linear* linear : {&block.self_attn.qkv, &block.self_attn.o, &block.ffn0, &block.ffn2}) linear->quantize();
+    if (config_.has_text) {
+      block.cross_attn.q.quantize();
+      block.cross_attn.o.quantize();
+    }
+    for (Linear* linear : {&block.self_attn.q, &block.self_attn.k, &block.self_attn.v}) linear->weight.reset();
   }
 }
 
@@ -188,12 +235,13 @@ at::Tensor Dit::forward(const at::Tensor& latents, const at::Tensor& lq_tokens, 
   FLASHVSR_CHECK(lq_tokens.dim() == 3 && lq_tokens.size(1) == x.size(0) && lq_tokens.size(2) == x.size(1),
                  ErrorCode::kInternal, "dit: LQ tokens are ", lq_tokens.sizes(), " for ", x.sizes(),
                  " latent tokens");
-  x = x + lq_tokens.squeeze(0);
+  Residual open{x, lq_tokens.squeeze(0), {}};
   const AttentionContext context = make_context(grid, position, options, cache);
   for (size_t n = 0; n < blocks_.size(); ++n) {
     throw_if_cancelled(cancel);
-    x = blocks_[n].forward(x, static_cast<int64_t>(n), context, config_, cache);
+    open = blocks_[n].forward(open, static_cast<int64_t>(n), context, config_, cache);
   }
+  x = open.gate.defined() ? ops::gated_residual(open.x, open.y, open.gate) : open.x + open.y;
   cache.advance(grid.f / 2, options.kv_chunks);
   return unpatchify(head(x), grid);
 }

@@ -20,6 +20,7 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/config.h"
@@ -29,10 +30,20 @@
 
 namespace flashvsr {
 
+// Rows of a layer's input: in the model's dtype, or e4m3 with a scale per row.
+struct Activation {
+  at::Tensor value, scale;
+  Activation(at::Tensor rows) : value(std::move(rows)) {}
+  Activation(at::Tensor rows, at::Tensor row_scale) : value(std::move(rows)), scale(std::move(row_scale)) {}
+};
+
 struct Linear {
-  at::Tensor weight;  // [out, in]
+  at::Tensor weight;  // [out, in]; undefined once quantized
   at::Tensor bias;    // [out]
-  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor weight8, scale8;  // e4m3 [out, in] and fp32 [out], made by quantize
+  bool is_quantized() const { return weight8.defined(); }
+  void quantize();
+  at::Tensor operator()(const Activation& x) const;
 };
 
 struct AttentionOptions {
@@ -60,7 +71,7 @@ struct SelfAttention {
   Linear qkv;                 // q, k, v side by side, made by fold_constants
 
   // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it.
-  at::Tensor forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
+  at::Tensor forward(const Activation& x, int64_t layer, const AttentionContext& context,
                      int64_t heads, double eps, KvCache& cache) const;
 };
 
@@ -69,7 +80,13 @@ struct CrossAttention {
   at::Tensor norm_q, norm_k;
   at::Tensor key, value;  // [1, N, prompt, d], made by fold_constants
 
-  at::Tensor forward(const at::Tensor& x, int64_t heads, double eps) const;
+  at::Tensor forward(const Activation& x, int64_t heads, double eps) const;
+};
+
+// A sum not yet made: x + gate * y, x + y without gate, x without y. The next norm makes it, so
+// that the sum is written and read once.
+struct Residual {
+  at::Tensor x, y, gate;
 };
 
 struct DitBlock {
@@ -81,7 +98,9 @@ struct DitBlock {
   // modulation + t_mod, folded: shift, 1 + scale, gate twice; [D] each.
   std::array<at::Tensor, 6> folded;
 
-  at::Tensor forward(at::Tensor x, int64_t layer, const AttentionContext& context,
+  Residual forward(const Residual& in, int64_t layer, const AttentionContext& context,
+                   const DitConfig& config, KvCache& cache) const;
+  at::Tensor forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
                      const DitConfig& config, KvCache& cache) const;
 };
 
@@ -93,6 +112,10 @@ class Dit {
 
   // `prompt` [1, n, text_dim] in the weights' dtype, undefined without a text branch.
   void fold_constants(const at::Tensor& prompt);
+
+  // The blocks' linears to e4m3 with a scale per output channel; inputs are then quantized per row.
+  // After fold_constants; the weights in the model's dtype go.
+  void quantize_linears();
 
   // `position`: RoPE time position of the first latent frame.
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& lq_tokens, int64_t position,

@@ -46,6 +46,14 @@ at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Te
   return x + gate * y;
 }
 
+std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y,
+                                                 const at::Tensor& gate, const at::Tensor& scale,
+                                                 const at::Tensor& shift, double eps, bool affine) {
+  const at::Tensor sum = gate.defined() ? gated_residual(x, y, gate) : x + y;
+  return {sum, affine ? layer_norm_affine(sum, scale, shift, eps)
+                      : layer_norm_modulate(sum, scale, shift, eps)};
+}
+
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                              const at::Tensor& k_weight, double eps, int64_t heads,
                              const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
@@ -59,6 +67,32 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
   out.q_mean = out.q.mean(1);
   out.k_mean = out.k.mean(1);
   return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu) {
+  const at::Tensor v = (gelu ? at::gelu(x, "tanh") : x).to(at::kFloat);
+  const at::Tensor top = v.abs().amax(-1);
+  const at::Tensor scale = at::where(top > 0, top / 448, at::ones_like(top));
+  return {(v / scale.unsqueeze(-1)).clamp(-448, 448).to(at::kFloat8_e4m3fn), scale};
+}
+
+at::Tensor scaled_linear(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& weight,
+                         const at::Tensor& weight_scale, const at::Tensor& bias) {
+  const auto widen = [](const at::Tensor& v, const at::Tensor& scale) {
+    return v.to(at::kFloat) * scale.unsqueeze(-1);
+  };
+  return at::linear(widen(x, x_scale), widen(weight, weight_scale), bias.to(at::kFloat))
+      .to(bias.scalar_type());
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm8(
+    const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate, const at::Tensor& scale,
+    const at::Tensor& shift, double eps, bool affine) {
+  const at::Tensor sum = !y.defined() ? x : gate.defined() ? gated_residual(x, y, gate) : x + y;
+  const auto [values, row_scale] =
+      quantize_rows(affine ? layer_norm_affine(sum, scale, shift, eps)
+                           : layer_norm_modulate(sum, scale, shift, eps), false);
+  return {sum, values, row_scale};
 }
 
 at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -166,6 +200,14 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor
   return relu ? at::relu(y) : y;
 }
 
+at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,
+                    const at::Tensor& bias) {
+  const at::Tensor first = memory.defined() ? memory : at::zeros_like(x.narrow(0, 0, 1));
+  const int64_t steps = x.size(0);
+  const at::Tensor past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
+  return conv3x3(x, past, weight, bias, {}, /*relu=*/true, 1);
+}
+
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
   const at::Tensor y = at::conv2d(x, weight);
   if (grow == 1) return y;
@@ -224,6 +266,28 @@ at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& 
                             relu, up);
 }
 
+at::Tensor op_mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight,
+                       const at::Tensor& bias) {
+  return reference::mem_conv(x, memory.value_or(at::Tensor()), weight, bias);
+}
+
+using ResidualNormResult = std::tuple<at::Tensor, at::Tensor>;
+
+ResidualNormResult op_residual_norm(const at::Tensor& x, const at::Tensor& y, const Maybe& gate,
+                                    const at::Tensor& scale, const at::Tensor& shift, double eps,
+                                    bool affine) {
+  return reference::residual_norm(x, y, gate.value_or(at::Tensor()), scale, shift, eps, affine);
+}
+
+using ResidualNorm8Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+ResidualNorm8Result op_residual_norm8(const at::Tensor& x, const Maybe& y, const Maybe& gate,
+                                      const at::Tensor& scale, const at::Tensor& shift, double eps,
+                                      bool affine) {
+  const at::Tensor none;
+  return reference::residual_norm8(x, y.value_or(none), gate.value_or(none), scale, shift, eps, affine);
+}
+
 bool environment_is_set(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && value[0] != '\0' && std::string(value) != "0";
@@ -258,6 +322,12 @@ c10::OperatorHandle find_op(const char* name) {
 TORCH_LIBRARY(flashvsr, m) {
   m.def("layer_norm_modulate(Tensor x, Tensor scale1, Tensor shift, float eps) -> Tensor");
   m.def("layer_norm_affine(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
+  m.def("residual_norm(Tensor x, Tensor y, Tensor? gate, Tensor scale, Tensor shift, float eps, bool "
+        "affine) -> (Tensor, Tensor)");
+  m.def("quantize_rows(Tensor x, bool gelu) -> (Tensor, Tensor)");
+  m.def("scaled_linear(Tensor x, Tensor x_scale, Tensor weight, Tensor weight_scale, Tensor bias) -> Tensor");
+  m.def("residual_norm8(Tensor x, Tensor? y, Tensor? gate, Tensor scale, Tensor shift, float eps, bool "
+        "affine) -> (Tensor, Tensor, Tensor)");
   m.def("gated_residual(Tensor x, Tensor y, Tensor gate) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("norm_rope_window(Tensor qkv, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
@@ -273,6 +343,7 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
         "-> Tensor");
   m.def("philox_noise(Tensor(a!) out, int seed, int first_frame) -> ()");
+  m.def("mem_conv(Tensor x, Tensor? memory, Tensor weight, Tensor bias) -> Tensor");
   m.def("time_grow(Tensor x, Tensor weight, int grow) -> Tensor");
 }
 
@@ -280,6 +351,10 @@ TORCH_LIBRARY(flashvsr, m) {
 TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("layer_norm_modulate", reference::layer_norm_modulate);
   m.impl("layer_norm_affine", reference::layer_norm_affine);
+  m.impl("residual_norm", op_residual_norm);
+  m.impl("quantize_rows", reference::quantize_rows);
+  m.impl("scaled_linear", reference::scaled_linear);
+  m.impl("residual_norm8", op_residual_norm8);
   m.impl("gated_residual", reference::gated_residual);
   m.impl("linear_gelu", reference::linear_gelu);
   m.impl("norm_rope_window", op_norm_rope_window);
@@ -290,6 +365,7 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("channel_rms_norm_silu", reference::channel_rms_norm_silu);
   m.impl("conv3x3", op_conv3x3);
   m.impl("philox_noise", op_philox_noise);
+  m.impl("mem_conv", op_mem_conv);
   m.impl("time_grow", reference::time_grow);
 }
 
@@ -394,6 +470,45 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor
   using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const Maybe&,
                                const Maybe&, bool, int64_t);
   FLASHVSR_CALL(conv3x3, Signature, x, x, maybe(past), weight, maybe(bias), maybe(add), relu, up);
+}
+
+at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,
+                    const at::Tensor& bias) {
+  if (wants_reference()) return reference::mem_conv(x, memory, weight, bias);
+  using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(mem_conv, Signature, x, x, maybe(memory), weight, bias);
+}
+
+std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu) {
+  if (wants_reference()) return reference::quantize_rows(x, gelu);
+  using Signature = ResidualNormResult(const at::Tensor&, bool);
+  FLASHVSR_CALL(quantize_rows, Signature, x, x, gelu);
+}
+
+at::Tensor scaled_linear(const at::Tensor& x, const at::Tensor& x_scale, const at::Tensor& weight,
+                         const at::Tensor& weight_scale, const at::Tensor& bias) {
+  if (wants_reference()) return reference::scaled_linear(x, x_scale, weight, weight_scale, bias);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(scaled_linear, Signature, x, x, x_scale, weight, weight_scale, bias);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm8(
+    const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate, const at::Tensor& scale,
+    const at::Tensor& shift, double eps, bool affine) {
+  if (wants_reference()) return reference::residual_norm8(x, y, gate, scale, shift, eps, affine);
+  using Signature = ResidualNorm8Result(const at::Tensor&, const Maybe&, const Maybe&,
+                                        const at::Tensor&, const at::Tensor&, double, bool);
+  FLASHVSR_CALL(residual_norm8, Signature, x, x, maybe(y), maybe(gate), scale, shift, eps, affine);
+}
+
+std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y,
+                                                 const at::Tensor& gate, const at::Tensor& scale,
+                                                 const at::Tensor& shift, double eps, bool affine) {
+  if (wants_reference()) return reference::residual_norm(x, y, gate, scale, shift, eps, affine);
+  using Signature = ResidualNormResult(const at::Tensor&, const at::Tensor&, const Maybe&,
+                                       const at::Tensor&, const at::Tensor&, double, bool);
+  FLASHVSR_CALL(residual_norm, Signature, x, x, y, maybe(gate), scale, shift, eps, affine);
 }
 
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {

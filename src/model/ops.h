@@ -17,6 +17,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "model/block_mask.h"
@@ -55,6 +56,24 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   /* y = LN(x) * weight + bias (norm3).                                                         */ \
   at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight,                     \
                                const at::Tensor& bias, double eps);                               \
+  /* The sum s = x + round(gate * y) (x + y without gate) and its norm in one pass: {s, LN(s)     */ \
+  /* modulated or, with `affine`, LN(s) * scale + shift}.                                       */ \
+  std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y,      \
+                                                   const at::Tensor& gate,                        \
+                                                   const at::Tensor& scale,                       \
+                                                   const at::Tensor& shift, double eps,           \
+                                                   bool affine);                                  \
+  /* Rows to 8 bits: v = x or gelu_tanh(x); {e4m3(v / scale) [S, D], scale = max|v| / 448 [S]}.   */ \
+  std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu);               \
+  /* x W^T + b of quantized rows and weights, bf16.   x [S, I], weight [O, I] e4m3; bias [O]      */ \
+  /*   x_scale [S], weight_scale [O]                                                            */ \
+  at::Tensor scaled_linear(const at::Tensor& x, const at::Tensor& x_scale,                        \
+                           const at::Tensor& weight, const at::Tensor& weight_scale,              \
+                           const at::Tensor& bias);                                               \
+  /* residual_norm with quantized rows as its norm: {s, values, scale}; without y, s is x.       */ \
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm8(                                  \
+      const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate, const at::Tensor& scale,  \
+      const at::Tensor& shift, double eps, bool affine);                                          \
   /* x + round(gate * y).   x, y [S, D]   gate [D]                                               */ \
   at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate);    \
   /* GELU (tanh form) of x W^T + b.   x [S, I]   weight [O, I]   bias [O]                         */ \
@@ -97,6 +116,10 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   /*   bias [O] or undefined   add like the result or undefined   result [T, O, H*up, W*up]      */ \
   at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,       \
                      const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up);       \
+  /* A MemBlock's first convolution: conv3x3 with ReLU of x and, as past, x one step earlier;     */ \
+  /*   memory [1, C, H, W]: the step before the first, undefined: zeros                          */ \
+  at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,    \
+                      const at::Tensor& bias);                                                    \
   /* TGrow: 1x1 convolution without bias; sub-step s takes the channels [C's, C'(s+1)).         */ \
   /*   x [T, C, H, W] channels_last   weight [g*C', C, 1, 1]   result [T*g, C', H, W]             */ \
   at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow);

@@ -2,6 +2,9 @@
 #include "model/tc_decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "model/cancel.h"
@@ -24,21 +27,20 @@ at::Tensor Conv2d::operator()(const at::Tensor& x, bool relu, int64_t up) const 
 
 at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const {
   const int64_t steps = x.size(0) / batch;
-  at::Tensor past;
+  at::Tensor y;
   if (batch == 1) {
-    const at::Tensor first =
-        memory.defined() ? memory : at::zeros_like(x.narrow(0, 0, 1));
-    past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
+    y = ops::mem_conv(x, memory, conv0.weight, conv0.bias);
     memory = x.narrow(0, steps - 1, 1).clone(at::MemoryFormat::Preserve);
   } else {
     const at::Tensor by_time = x.unflatten(0, {batch, steps});
     const at::Tensor first =
         memory.defined() ? memory.unsqueeze(1) : at::zeros_like(by_time.narrow(1, 0, 1));
     // A five-dimensional cat forgets channels_last, and every convolution behind it would run plain.
-    past = at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1).contiguous(x.suggest_memory_format());
+    const at::Tensor past =
+        at::cat({first, by_time.narrow(1, 0, steps - 1)}, 1).flatten(0, 1).contiguous(x.suggest_memory_format());
     memory = by_time.select(1, steps - 1).clone();
+    y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
   }
-  const at::Tensor y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
   return ops::conv3x3(conv2(y, /*relu=*/true), {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
 }
 
@@ -105,6 +107,58 @@ at::Tensor TcDecoder::pack_cond(const at::Tensor& cond) const {
       .reshape({batch * f, 3 * 4 * u * u, h, w});
 }
 
+// From the third stage's grown steps to the last convolution's values.
+at::Tensor TcDecoder::finish(const at::Tensor& x) const {
+  at::Tensor y = x;
+  if (config_.channels[3] > 0) {
+    y = transition_[2](y, /*relu=*/true, config_.up[2]);
+    if (config_.deepen) y = deepen_out_(y, /*relu=*/true);
+  }
+  y = conv_out_(y);
+  return config_.final_shuffle > 1 ? at::pixel_shuffle(y, config_.final_shuffle) : y;
+}
+
+// latents [B, 16, f, h, w] or undefined, frames [B, 3, 4f, H, W] -> [B * 4f, 3, H, W]
+at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
+                             const std::atomic<bool>* cancel) const {
+  const int64_t batch = frames.size(0);
+  const at::Tensor packed = pack_cond(frames);
+  const at::Tensor z =
+      latents.defined()
+          ? latents.transpose(1, 2).flatten(0, 1)
+          : at::zeros({packed.size(0), config_.latent_channels, packed.size(2), packed.size(3)},
+                      packed.options());
+  at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
+  x = at::tanh(x / 3) * 3;
+
+  size_t block_index = 0;
+  x = conv_in_(x, /*relu=*/true);
+  if (config_.deepen) x = deepen_in_(x, /*relu=*/true);
+  for (int stage = 0; stage < 3; ++stage) {
+    throw_if_cancelled(cancel);
+    if (stage == 2 && config_.skip) {
+      const at::Tensor flat = frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
+      x = ops::conv3x3(flat, {}, skip_.weight, skip_.bias, x, /*relu=*/false, 1);
+    }
+    for (const MemBlock& block : mem_[stage]) {
+      x = block.forward(x, batch, memory.steps[block_index++]);
+    }
+    if (stage == 2 && config_.channels[3] == 0) break;
+    // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
+    x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);
+    if (stage < 2) x = transition_[stage](x, /*relu=*/false, config_.up[stage]);
+  }
+  throw_if_cancelled(cancel);
+  // Nothing connects the frames any more: on a GPU two at a time, so that full-size features stay small.
+  if (!x.is_cuda() || at::GradMode::is_enabled() || config_.channels[3] == 0) return finish(x);
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < x.size(0); begin += 2) {
+    parts.push_back(finish(x.narrow(0, begin, std::min<int64_t>(2, x.size(0) - begin))).transpose(0, 1));
+  }
+  // Colour planes outermost, as the caller and colour correction want them.
+  return at::cat(parts, 1).transpose(0, 1);
+}
+
 at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
                               DecoderMemory& memory, const at::Tensor& base,
                               const std::atomic<bool>* cancel) const {
@@ -122,42 +176,15 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
       missing == 0 ? cond : at::cat({cond.narrow(2, 0, 1).expand({-1, -1, missing, -1, -1}), cond}, 2);
   const int64_t f = frames.size(2) / 4;
 
-  at::Tensor packed = pack_cond(frames);
-  const at::Tensor z =
-      latents.defined()
-          ? latents.transpose(1, 2).flatten(0, 1)
-          : at::zeros({packed.size(0), config_.latent_channels, packed.size(2), packed.size(3)},
-                      packed.options());
-  FLASHVSR_CHECK(z.size(0) == batch * f && z.size(1) == config_.latent_channels, ErrorCode::kInternal,
-                 "tc_decoder: latents are ", z.sizes(), " for ", f, " groups of condition frames");
-  at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
-  x = at::tanh(x / 3) * 3;
-
+  FLASHVSR_CHECK(!latents.defined() || (latents.size(0) == batch && latents.size(2) == f &&
+                                        latents.size(1) == config_.latent_channels),
+                 ErrorCode::kInternal, "tc_decoder: latents are ", latents.sizes(), " for ", f,
+                 " groups of condition frames");
   if (is_first) {
     const size_t blocks = mem_[0].size() + mem_[1].size() + mem_[2].size();
     memory.steps.assign(blocks, at::Tensor());
   }
-  size_t block_index = 0;
-  x = conv_in_(x, /*relu=*/true);
-  if (config_.deepen) x = deepen_in_(x, /*relu=*/true);
-  for (int stage = 0; stage < 3; ++stage) {
-    throw_if_cancelled(cancel);
-    if (stage == 2 && config_.skip) {
-      const at::Tensor flat = frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
-      x = ops::conv3x3(flat, {}, skip_.weight, skip_.bias, x, /*relu=*/false, 1);
-    }
-    for (const MemBlock& block : mem_[stage]) {
-      x = block.forward(x, batch, memory.steps[block_index++]);
-    }
-    if (stage == 2 && config_.channels[3] == 0) break;
-    // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
-    x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);
-    x = transition_[stage](x, /*relu=*/stage == 2, config_.up[stage]);
-  }
-  throw_if_cancelled(cancel);
-  if (config_.channels[3] > 0 && config_.deepen) x = deepen_out_(x, /*relu=*/true);
-  x = conv_out_(x);
-  if (config_.final_shuffle > 1) x = at::pixel_shuffle(x, config_.final_shuffle);
+  const at::Tensor x = decode(latents, frames, memory, cancel);
 
   const int64_t trim = is_first ? 3 : 0;
   at::Tensor y = x.unflatten(0, {batch, 4 * f}).narrow(1, trim, 4 * f - trim).transpose(1, 2);

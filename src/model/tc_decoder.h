@@ -61,6 +61,10 @@ class TcDecoder {
   at::Tensor pack_cond(const at::Tensor& cond) const;
 
  private:
+  at::Tensor decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
+                    const std::atomic<bool>* cancel) const;
+  at::Tensor finish(const at::Tensor& x) const;
+
   TcDecoderConfig config_;
   Conv2d conv_in_, deepen_in_;
   std::vector<MemBlock> mem_[3];

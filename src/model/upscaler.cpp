@@ -60,6 +60,8 @@ void Upscaler::visit_parameters(const ParameterVisitor& visit, bool with_vae) {
 
 void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tensor& prompt,
                        bool with_vae) {
+  const bool quantize = dtype == c10::kFloat8_e4m3fn;
+  if (quantize) dtype = c10::kBFloat16;
   device_ = device;
   dtype_ = dtype;
   visit_parameters(
@@ -71,6 +73,7 @@ void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tens
       with_vae);
   if (config_.has_transformer) {
     dit_.fold_constants(prompt.defined() ? prompt.to(device, dtype) : prompt);
+    if (quantize) dit_.quantize_linears();
   }
 }
 
@@ -82,7 +85,7 @@ at::Tensor Upscaler::decode(const at::Tensor& latents, const at::Tensor& cond, c
     return vae_decoder_.forward(latents, state.vae, cancel);
   }
   const int64_t count = (cond.size(2) + 3) / 4;
-  const int64_t step = options.decode_latents > 0 ? options.decode_latents : device_.is_cuda() ? 1 : count;
+  const int64_t step = options.decode_latents > 0 ? options.decode_latents : device_.is_cuda() ? 2 : count;
   if (step >= count) return tc_decoder_.forward(latents, cond, state.decoder, {}, cancel);
   std::vector<at::Tensor> frames;
   int64_t begin = 0;

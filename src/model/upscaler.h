@@ -51,7 +51,8 @@ struct RunOptions {
   uint64_t seed = 0;
   DecoderKind decoder = DecoderKind::kTc;
   // Latents that the TC decoder takes at a time (the frames are the same): fewer need less memory.
-  // 0: one at a time on CUDA, all at once on the CPU.
+  // 0: two at a time on CUDA (the convolutions' tiles span
+  // two steps), all at once on the CPU.
   int64_t decode_latents = 0;
   // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
   int64_t topk = -1;
@@ -79,6 +80,7 @@ class Upscaler {
   // Moves every weight to `device` and `dtype`, folds the constants (prompt keys
   // and values, time modulation) and makes the model ready to run. `prompt` is
   // [1, n, text_dim] or undefined when the config has no text branch.
+  // kFloat8_e4m3fn: the transformer's linears in 8 bits, everything else (and dtype()) bf16.
   void prepare(c10::Device device, c10::ScalarType dtype, const at::Tensor& prompt, bool with_vae);
 
   c10::Device device() const { return device_; }

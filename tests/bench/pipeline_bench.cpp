@@ -85,7 +85,7 @@ int run(const BenchOptions& o) {
                    ErrorCode::kNoDevice, "the CUDA library cannot be opened: ", dlerror());
   }
   const c10::Device device(o.device == "cpu" ? "cpu" : "cuda:0");
-  const c10::ScalarType dtype = o.precision == "fp32" ? at::kFloat : o.precision == "fp16" ? at::kHalf : at::kBFloat16;
+  const c10::ScalarType dtype = o.precision == "fp32" ? at::kFloat : o.precision == "fp8" ? at::kFloat8_e4m3fn : o.precision == "fp16" ? at::kHalf : at::kBFloat16;
   at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(false);
 
@@ -105,7 +105,7 @@ int run(const BenchOptions& o) {
   }
   const int64_t scale = config.input_scale;
   const at::Tensor video =
-      at::rand({1, 3, 33, o.height / scale, o.width / scale}, at::TensorOptions().device(device)).mul(2).sub(1).to(dtype);
+      at::rand({1, 3, 33, o.height / scale, o.width / scale}, at::TensorOptions().device(device)).mul(2).sub(1).to(model.dtype());
 
   std::vector<double> chunk, projector, transformer, decoder, color;
   double first_ms = 0, first_warm_ms = 0;
@@ -174,7 +174,7 @@ int main(int argc, char** argv) {
     else if (arg == "--commit") o.commit = value();
     else {
       std::fprintf(stderr,
-                   "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32] [--config full|student]\n"
+                   "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32|fp8] [--config full|student]\n"
                    "  [--height 768] [--width 1408] [--chunks 20] [--sparse-ratio 2.0] [--model-mask] [--commit HASH]\n",
                    argv[0]);
       return 2;

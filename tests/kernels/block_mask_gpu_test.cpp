@@ -12,7 +12,10 @@ using device::Buffer;
 TEST(BlockMaskGpu, EqualsTwin) {
   FLASHVSR_NEEDS_GPU();
   uint32_t seed = 1;
-  for (const BlockMaskCase& c : block_mask_cases()) {
+  for (BlockMaskCase c : block_mask_cases()) {
+#ifdef FLASHVSR_EMULATED
+    if (c.heads > 2) c.heads = 1;  // fibers are slow
+#endif
     SCOPED_TRACE(::testing::Message() << c.heads << " heads, " << c.rows << "x" << c.columns << ", slots " << c.q_slots
                                       << "/" << c.k_slots << ", topk " << c.topk);
     const BlockMaskInput input = block_mask_input(c, seed++);

@@ -9,6 +9,7 @@
 #include "kernels/bf16.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/quantize_rows.h"
 
 namespace flashvsr {
 namespace {
@@ -62,6 +63,32 @@ TEST(LayerNormModulate, KnownRow) {
   EXPECT_EQ(bf16_to_float(out[7]), 0.f);
   p.y = y.data();
   EXPECT_EQ(check_layer_norm_modulate(p), 1);
+}
+
+TEST(QuantizeRows, EightBitNumbers) {
+  // Every number that e4m3 has comes back; halfway values go to the even neighbour.
+  for (int bits = 0; bits < 256; ++bits) {
+    if ((bits & 0x7f) == 0x7f) continue;
+    EXPECT_EQ(float_to_e4m3(e4m3_to_float(bits)), bits);
+  }
+  EXPECT_EQ(e4m3_to_float(0x7e), 448.f);
+  EXPECT_EQ(e4m3_to_float(0x01), 0.001953125f);
+  EXPECT_EQ(float_to_e4m3(1e9f), 0x7e);
+  EXPECT_EQ(e4m3_to_float(float_to_e4m3(17.f)), 16.f);
+  EXPECT_EQ(e4m3_to_float(float_to_e4m3(19.f)), 20.f);
+  const auto x = bf16({1, -2, 0.5, 0, 0, 0, 0, 0});
+  std::vector<uint8_t> out(8);
+  float scale = 0;
+  QuantizeRowsParams p;
+  p.x = x.data();
+  p.output = out.data();
+  p.scale = &scale;
+  p.rows = 1;
+  p.dim = 8;
+  ASSERT_EQ(quantize_rows_ref(p), 0);
+  EXPECT_EQ(scale, 2.f / 448.f);
+  EXPECT_EQ(e4m3_to_float(out[1]), -448.f);
+  EXPECT_EQ(e4m3_to_float(out[0]), 224.f);
 }
 
 TEST(NormRopeWindow, OrderAndRotation) {

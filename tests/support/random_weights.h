@@ -32,7 +32,8 @@ inline at::Tensor random_weight(const std::string& key, const std::vector<int64_
 // Fills every weight on `device` in `dtype` and prepares the model.
 inline void randomize(Upscaler& model, c10::Device device, c10::ScalarType dtype, bool with_vae,
                       int64_t prompt_tokens = 512) {
-  const auto options = at::TensorOptions().device(device).dtype(dtype);
+  const auto options =
+      at::TensorOptions().device(device).dtype(dtype == at::kFloat8_e4m3fn ? at::kBFloat16 : dtype);
   model.visit_parameters(
       [&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>& shape) {
         tensor = random_weight(key, shape, options);
