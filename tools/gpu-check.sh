@@ -14,9 +14,11 @@ folder=${2:?a folder}
 if [ "$mode" = pack ]; then
   build=${3:-$here/build-cuda}
   mkdir -p "$folder/lib" "$folder/bin"
-  ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench
+  ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench \
+    tests/bench/kernels_bench tests/cuda/cuda_ops_gpu_test
   cp "$build"/gst/libgstflashvsr.so "$build"/src/libflashvsr.so "$build"/src/cuda/libflashvsr_cuda.so "$folder/lib/"
-  cp "$build"/tests/parity/parity_test "$build"/tests/bench/pipeline_bench "$folder/bin/"
+  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline_bench,kernels_bench} "$build"/tests/cuda/cuda_ops_gpu_test \
+    "$folder/bin/"
   strip "$folder"/lib/*.so "$folder"/bin/*
   cp -r "$here/src/models/nano" "$folder/"
   cp "$here/tools/make_random_checkpoint.py" "$0" "$folder/"
@@ -48,12 +50,18 @@ for reference in 0 1; do
   tail -1 "$out/parity_reference_$reference.log"
 done
 
+echo "== operations and kernels"
+FLASHVSR_REQUIRE_GPU=1 LD_LIBRARY_PATH=$libraries timeout 60 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
+tail -1 "$out/ops.log"
+for part in rows planes; do "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl"; done
+
 echo "== pipeline, random weights"
 for size in "768 1408 20" "1536 2688 10"; do
   read -r height width chunks <<< "$size"
   LD_LIBRARY_PATH=$libraries timeout 90 "$folder/bin/pipeline_bench" --height "$height" --width "$width" --chunks "$chunks" \
     --commit "$commit" | tee -a "$out/pipeline.jsonl"
 done
+LD_LIBRARY_PATH=$libraries timeout 60 "$folder/bin/pipeline_bench" --precision fp8 --commit "$commit" | tee -a "$out/pipeline.jsonl"
 
 echo "== element"
 cp "$folder/lib/libgstflashvsr.so" "$work/p/gst/"
