@@ -53,7 +53,7 @@ done
 echo "== operations and kernels"
 FLASHVSR_REQUIRE_GPU=1 LD_LIBRARY_PATH=$libraries timeout 60 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
 tail -1 "$out/ops.log"
-for part in rows planes; do "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl"; done
+for part in rows planes; do LD_LIBRARY_PATH=$libraries "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl"; done
 
 echo "== pipeline, random weights"
 for size in "768 1408 20" "1536 2688 10"; do
