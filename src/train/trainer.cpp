@@ -148,6 +148,7 @@ void Trainer::run(int64_t at_most) {
   const int64_t stop = at_most < 0 ? INT64_MAX : iteration_ + at_most;
   Clock::time_point start = Clock::now(), speed_start = start;
   const double seconds_before = seconds_;
+  const int64_t first = iteration_;  // of this piece of the run
   double validation_seconds = 0;
   at::Tensor loss_sum, norm_sum;
   int64_t summed = 0;
@@ -176,14 +177,14 @@ void Trainer::run(int64_t at_most) {
     loss_sum = loss_sum.defined() ? loss_sum + loss.detach() : loss.detach();
     norm_sum = norm_sum.defined() ? norm_sum + norm : norm;
 
-    if (iterations_ == 0 && iteration_ == kSpeedFrom) {
+    if (iterations_ == 0 && iteration_ - first == kSpeedFrom) {
       loss_sum.item<double>();
       speed_start = Clock::now();
     }
-    if (iterations_ == 0 && iteration_ == kSpeedTo) {
+    if (iterations_ == 0 && iteration_ - first == kSpeedTo) {
       loss_sum.item<double>();
       const double per_iteration = seconds_since(speed_start) / (kSpeedTo - kSpeedFrom);
-      const double left = options_.minutes * 60 - seconds_since(start);
+      const double left = options_.minutes * 60 - seconds_before - seconds_since(start);
       iterations_ = iteration_ + std::max<int64_t>(1, static_cast<int64_t>(left / per_iteration));
       log(format("{\"iterations\":%.0f,\"per_second\":%.2f}", static_cast<double>(iterations_), 1 / per_iteration));
     }
