@@ -648,7 +648,7 @@ static Mark choose_mode(GstFlashVsr* self, const Settings& settings, GstClockTim
   if (stream->is_passing) {
     // Comes back only when a fresh start and half a chunk more would be in time, and not at once.
     GstClockTimeDiff unused;
-    late = late || stream->passthrough_chunks < 2 ||
+    late = late || (policy != kOverloadDropChunk && stream->passthrough_chunks < 2) ||
            is_late(self, static_cast<GstClockTime>(time), cost + stream->chunk_ns / 2, &unused);
   }
   if (!late) {
@@ -703,7 +703,11 @@ static void run_chunk(GstFlashVsr* self) {
   const Settings settings = copy_settings(self);
   GstClockTimeDiff jitter;
   const gint64 time = stream->queue.time_of_next_result();
-  const Mark mark = choose_mode(self, settings, &jitter);
+  // The worker tries at every frame; only a chunk that can run counts for the policy. Its frames
+  // are marked before it runs: the push thread may take the first before `run` has returned.
+  jitter = 0;
+  const Mark mark = stream->queue.has_complete_chunk() ? choose_mode(self, settings, &jitter) : kMarkModel;
+  stream->queue.mark_next(mark);
   FlashVsrError error = {};
   const gint64 begin = g_get_monotonic_time();
   const FlashVsrStatus status =
@@ -711,13 +715,13 @@ static void run_chunk(GstFlashVsr* self) {
   const double took = static_cast<double>(g_get_monotonic_time() - begin) * 1000;
 
   if (status == FLASHVSR_AGAIN) {
-    stream->queue.run_done(Queue::RunResult::kNothing, 0);
+    stream->queue.run_done(Queue::RunResult::kNothing);
   } else if (status == FLASHVSR_ERROR_INTERRUPTED) {
-    stream->queue.run_done(Queue::RunResult::kInterrupted, 0);
+    stream->queue.run_done(Queue::RunResult::kInterrupted);
   } else if (status != FLASHVSR_OK) {
     error.status = status;
     fail(self, error, "running the model");
-    stream->queue.run_done(Queue::RunResult::kFailed, 0);
+    stream->queue.run_done(Queue::RunResult::kFailed);
   } else {
     if (mark == kMarkModel) {
       if (!stream->was_fresh) stream->chunk_ns = stream->chunk_ns > 0 ? 0.7 * stream->chunk_ns + 0.3 * took : took;
@@ -727,7 +731,7 @@ static void run_chunk(GstFlashVsr* self) {
     } else {
       stream->was_fresh = true;
     }
-    stream->queue.run_done(Queue::RunResult::kRan, mark);
+    stream->queue.run_done(Queue::RunResult::kRan);
     if (mark == kMarkModel) {
       raise_deadline(self, static_cast<GstClockTime>(stream->chunk_ns));
     } else if (!settings.bypass && !stream->is_trick_mode && time >= 0) {
@@ -748,7 +752,7 @@ static void drain_engine(GstFlashVsr* self) {
   if (status != FLASHVSR_OK) {
     error.status = status;
     fail(self, error, "draining");
-    stream->queue.run_done(Queue::RunResult::kFailed, 0);
+    stream->queue.run_done(Queue::RunResult::kFailed);
     return;
   }
   {

@@ -92,7 +92,7 @@ Queue::WorkKind Queue::next_work() {
         return go(WorkKind::kOptions);
       }
       if (wants_drain_) return go(WorkKind::kDrain);
-      if (has_work_ && (results_ == 0 || results_ + kLaterResults <= max_results_)) {
+      if (has_work_ && (results_ <= 0 || results_ + kLaterResults <= max_results_)) {
         added_at_run_ = added_;
         return go(WorkKind::kRun);
       }
@@ -123,13 +123,13 @@ void Queue::drain_done() {
   changed_.notify_all();
 }
 
-void Queue::run_done(RunResult result, int mark) {
+void Queue::run_done(RunResult result) {
   Lock lock(mutex_);
   switch (result) {
     case RunResult::kRan:
       ++runs_;
       has_given_ = true;
-      count_results(mark);
+      count_results();
       break;
     case RunResult::kNothing:
       has_work_ = added_ != added_at_run_;
@@ -159,21 +159,42 @@ int64_t Queue::time_of_next_result() const {
   return -1;
 }
 
-void Queue::count_results(int mark) {
+void Queue::drop_finished_streams() {
   while (!streams_.empty() && streams_.front().has_ended && streams_.front().given == streams_.front().frames)
     streams_.pop_front();
-  if (streams_.empty()) return;
-  Stream& stream = streams_.front();
-  const int64_t results =
-      std::min(stream.given == 0 ? first_results_ : kLaterResults, stream.frames - stream.given);
-  stream.given += results;
-  int64_t skip = results_, left = results;
+}
+
+int64_t Queue::next_results() const {
+  if (streams_.empty()) return 0;
+  const Stream& stream = streams_.front();
+  return std::min(stream.given == 0 ? first_results_ : kLaterResults, stream.frames - stream.given);
+}
+
+bool Queue::has_complete_chunk() {
+  Lock lock(mutex_);
+  drop_finished_streams();
+  if (streams_.empty()) return false;
+  const Stream& stream = streams_.front();
+  const int64_t results = stream.given == 0 ? first_results_ : kLaterResults;
+  return stream.has_ended || stream.frames >= stream.given + results + kLookAhead;
+}
+
+void Queue::mark_next(int mark) {
+  Lock lock(mutex_);
+  drop_finished_streams();
+  int64_t skip = results_, left = next_results();
   for (Item& item : items_) {
     if (left == 0) break;
     if (item.kind != ItemKind::kFrame || skip-- > 0) continue;
     item.mark = mark;
     --left;
   }
+}
+
+void Queue::count_results() {
+  drop_finished_streams();
+  const int64_t results = next_results();
+  if (!streams_.empty()) streams_.front().given += results;
   results_ += results;
 }
 
@@ -211,7 +232,7 @@ int Queue::take_frame() {
   const int mark = items_.front().mark;
   items_.pop_front();
   --frames_;
-  results_ = std::max<int64_t>(0, results_ - 1);
+  --results_;  // below 0 when P was faster than run_done
   changed_.notify_all();
   return mark;
 }

@@ -74,7 +74,12 @@ class Queue {
   // ---- W
   WorkKind next_work();
   void drain_done();
-  void run_done(RunResult result, int mark);
+  // Whether the next run has all its frames, by the schedule.
+  bool has_complete_chunk();
+  // The frames that the next run will give carry `mark`. Before the run: P may take the first
+  // of them before run_done.
+  void mark_next(int mark);
+  void run_done(RunResult result);
   // Running time of the first frame that the next run gives; -1: none.
   int64_t time_of_next_result() const;
 
@@ -104,6 +109,7 @@ class Queue {
  private:
   using Lock = std::unique_lock<std::mutex>;
   static constexpr int64_t kLaterResults = 8;
+  static constexpr int64_t kLookAhead = 4;
 
   // The engine's stream between two drains: tells how many results a run gave.
   struct Stream {
@@ -112,7 +118,9 @@ class Queue {
     bool has_ended = false;
   };
 
-  void count_results(int mark);
+  void count_results();
+  void drop_finished_streams();
+  int64_t next_results() const;
   bool is_idle() const { return items_.empty() && !is_pushing_; }
 
   mutable std::mutex mutex_;

@@ -128,7 +128,7 @@ class Element {
           queue.drain_done();
           break;
         case Queue::WorkKind::kRun:
-          queue.run_done(engine.run(), 0);
+          queue.run_done(engine.run());
           break;
         case Queue::WorkKind::kOptions:
           break;

@@ -168,7 +168,8 @@ GST_START_TEST(memory_stays_the_same) {
   fail_unless(gst_harness_push_event(h, gst_event_new_eos()));
   fail_unless_equals_int(gst_harness_buffers_received(h), frames);
   g_print("# %u frames, %lu pages at the middle, %lu at the end\n", frames, middle, pages);
-  fail_unless(pages <= middle + 512, "%lu pages at the middle, %lu at the end", middle, pages);
+  if (!g_getenv("ASAN_OPTIONS")) /* whose quarantine grows */
+    fail_unless(pages <= middle + 512, "%lu pages at the middle, %lu at the end", middle, pages);
   finish(h);
 }
 GST_END_TEST
