@@ -7,7 +7,7 @@ set -euo pipefail
 build=$1
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 unset FLASHVSR_ENGINE_PATH
-export DESTDIR=$work/root GST_REGISTRY=$work/registry.bin GST_PLUGIN_SYSTEM_PATH_1_0= OMP_WAIT_POLICY=passive
+export DESTDIR=$work/root GST_REGISTRY=$work/registry.bin GST_PLUGIN_SYSTEM_PATH_1_0='' OMP_WAIT_POLICY=passive
 meson install -C "$build" --no-rebuild --quiet > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 unset DESTDIR
 plugin=$(find "$work/root" -name libgstflashvsr.so)
