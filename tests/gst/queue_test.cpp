@@ -278,6 +278,44 @@ TEST(Queue, StalledLiveStreamDrainsItself) {
   EXPECT_EQ(element.take().size(), 30u);
 }
 
+TEST(Queue, FramesTakenBeforeTheRunReturnsCarryItsMark) {
+  Queue queue;
+  queue.set_limits(100, 33, 21);
+  queue.start();
+  queue.set_flushing(false);
+  uint64_t next = 0, taken = 0;
+  const auto add = [&](int frames) {
+    for (int i = 0; i < frames; ++i, ++next) queue.add_frame(nullptr, next, static_cast<int64_t>(next));
+  };
+  const auto take = [&](int frames, int mark) {
+    for (int i = 0; i < frames; ++i, ++taken) {
+      const Queue::Output output = queue.next_output();
+      ASSERT_EQ(output.kind, Queue::OutputKind::kFrame);
+      EXPECT_EQ(output.id, taken);
+      EXPECT_EQ(queue.take_frame(), mark) << "frame " << taken;
+      queue.push_done(0);
+    }
+  };
+  add(24);
+  EXPECT_FALSE(queue.has_complete_chunk());
+  add(1);
+  int mark = 1;
+  for (const int results : {21, 8, 8, 8}) {
+    EXPECT_TRUE(queue.has_complete_chunk());
+    EXPECT_EQ(queue.next_work(), Queue::WorkKind::kRun);
+    queue.mark_next(mark);
+    const int early = mark == 1 ? 0 : 3;  // before the first run P has nothing to look for
+    take(early, mark);
+    queue.run_done(Queue::RunResult::kRan);
+    EXPECT_EQ(queue.time_of_next_result(), static_cast<int64_t>(taken) + results - early);
+    take(results - early, mark);
+    ++mark;
+    EXPECT_FALSE(queue.has_complete_chunk());
+    add(8);
+  }
+  queue.stop();
+}
+
 TEST(Queue, ManyThreadsAtOnce) {
   std::atomic<bool> is_over{false};
   Element element;
