@@ -126,6 +126,23 @@ TEST_F(TorchArchiveTest, ViewsOfOneStorageCannotMultiplyIt) {
   EXPECT_NE(what.find("its tensors take"), std::string::npos) << what;
 }
 
+TEST_F(TorchArchiveTest, EveryMemoryLimitIsTheReasonGiven) {
+  const auto repeat = [](const std::string& what) {
+    std::string out;
+    for (int i = 0; i < 300000; ++i) out += what;
+    return out;
+  };
+  std::string memos = pk::proto() + "N";
+  for (uint32_t i = 0; i < 300000; ++i) memos += "r" + little(i, 4);
+  for (const auto& [pickle, reason] : std::vector<std::pair<std::string, std::string>>{{pk::proto() + repeat("]"), "values"},
+                                                                                       {pk::proto() + repeat("("), "marks"},
+                                                                                       {memos, "remembered values"},
+                                                                                       {pk::proto() + "Nq\x01" + repeat("h\x01"), "values on the stack"}}) {
+    const std::string what = error(pickle + ".", {});
+    EXPECT_TRUE(has_suffix(what, "more than 262144 " + reason)) << what;
+  }
+}
+
 TEST_F(TorchArchiveTest, GoldenDecoderHasViewsAsRecorded) {
   const std::string folder = fixtures_root() + "/checkpoint/";
   const Json table = parse_json(read_file(folder + "tensors.json"), "tensors.json");
