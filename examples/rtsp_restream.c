@@ -52,6 +52,11 @@ int main(int argc, char** argv) {
   gst_rtsp_server_set_service(server, service);
   gst_rtsp_server_set_address(server, "127.0.0.1");
 
+  /* A thread for each client: ours is one of them where --camera is given. */
+  GstRTSPThreadPool* threads = gst_rtsp_server_get_thread_pool(server);
+  gst_rtsp_thread_pool_set_max_threads(threads, -1);
+  g_object_unref(threads);
+
   gchar* uri = g_strdup_printf("rtsp://127.0.0.1:%d/camera", port);
   if (has_camera) {
     has_sound = TRUE;

@@ -857,12 +857,7 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
   if (flow == GST_FLOW_FLUSHING) return flow;
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
-  bool is_mapped = flow == GST_FLOW_OK && gst_video_frame_map(&mapped, &filter->out_info, buffer, GST_MAP_WRITE);
-  if (is_mapped && !gst_flash_vsr_frame_planes(&mapped, &filter->out_info, &frame)) {
-    gst_video_frame_unmap(&mapped);
-    is_mapped = false;
-  }
-  if (!is_mapped) {
+  if (flow != GST_FLOW_OK || !gst_flash_vsr_frame_map(&mapped, &filter->out_info, buffer, GST_MAP_WRITE, &frame)) {
     if (buffer) gst_buffer_unref(buffer);
     GST_ELEMENT_ERROR(self, RESOURCE, WRITE, ("No buffer for the enlarged picture."),
                       ("%s", flow == GST_FLOW_OK ? "mapping failed" : gst_flow_get_name(flow)));
@@ -944,7 +939,7 @@ static void push_loop(gpointer user) {
   switch (output.kind) {
     case Queue::OutputKind::kEvent:
       gst_pad_push_event(pad, static_cast<GstEvent*>(output.payload));
-      stream->queue.push_done(0);
+      stream->queue.push_done(0, output.epoch);
       return;
     case Queue::OutputKind::kFrame: {
       const int flow = push_frame(self, output);
@@ -954,7 +949,7 @@ static void push_loop(gpointer user) {
       }
       // FLUSHING without our own flush comes from a pad that is being shut; ours follows.
       if (flow != GST_FLOW_OK) GST_DEBUG_OBJECT(self, "push returned %s", gst_flow_get_name(static_cast<GstFlowReturn>(flow)));
-      stream->queue.push_done(flow);
+      stream->queue.push_done(flow, output.epoch);
       return;
     }
     case Queue::OutputKind::kLost: {
@@ -1407,12 +1402,7 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
   const GstVideoInfo* info = &GST_VIDEO_FILTER(self)->in_info;
-  bool is_mapped = gst_video_frame_map(&mapped, info, buffer, GST_MAP_READ);
-  if (is_mapped && !gst_flash_vsr_frame_planes(&mapped, info, &frame)) {
-    gst_video_frame_unmap(&mapped);
-    is_mapped = false;
-  }
-  if (!is_mapped) {
+  if (!gst_flash_vsr_frame_map(&mapped, info, buffer, GST_MAP_READ, &frame)) {
     GST_ELEMENT_ERROR(self, STREAM, FORMAT, ("A video frame cannot be read."),
                       ("%" G_GSIZE_FORMAT " bytes; the caps ask for %" G_GSIZE_FORMAT, gst_buffer_get_size(buffer),
                        GST_VIDEO_INFO_SIZE(info)));

@@ -13,4 +13,8 @@
 
 gboolean gst_flash_vsr_frame_planes(const GstVideoFrame* frame, const GstVideoInfo* caps, FlashVsrFrame* planes);
 
+// Maps and borrows. FALSE: nothing is mapped.
+gboolean gst_flash_vsr_frame_map(GstVideoFrame* frame, const GstVideoInfo* caps, GstBuffer* buffer, GstMapFlags flags,
+                                 FlashVsrFrame* planes);
+
 #endif  // FLASHVSR_GST_GSTFLASHVSRFRAME_H_

@@ -207,10 +207,12 @@ Queue::Output Queue::next_output() {
       if (item.kind == ItemKind::kEvent) {
         items_.pop_front();
         is_pushing_ = true;
+        pusher_ = std::this_thread::get_id();
         return {OutputKind::kEvent, item.payload, 0, epoch_, runs_};
       }
       if (seen_runs_ != runs_) {
         is_pushing_ = true;
+        pusher_ = std::this_thread::get_id();
         return {OutputKind::kFrame, item.payload, item.id, epoch_, runs_};
       }
       if (is_drained_) return {OutputKind::kLost, nullptr, item.id, epoch_, runs_};
@@ -242,10 +244,10 @@ bool Queue::is_current(uint64_t epoch) const {
   return epoch == epoch_ && !is_flushing_;
 }
 
-void Queue::push_done(int flow) {
+void Queue::push_done(int flow, uint64_t epoch) {
   Lock lock(mutex_);
   is_pushing_ = false;
-  if (flow != 0) flow_ = flow;
+  if (flow != 0 && epoch == epoch_) flow_ = flow;
   changed_.notify_all();
 }
 
@@ -262,7 +264,9 @@ bool Queue::is_flushing() const {
 
 std::vector<Queue::Item> Queue::clear() {
   Lock lock(mutex_);
-  changed_.wait(lock, [this] { return (is_parked_ || !has_worker_) && !is_pushing_; });
+  changed_.wait(lock, [this] {
+    return (is_parked_ || !has_worker_) && (!is_pushing_ || pusher_ == std::this_thread::get_id());
+  });
   std::vector<Item> items(items_.begin(), items_.end());
   items_.clear();
   frames_ = results_ = 0;

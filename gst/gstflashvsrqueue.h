@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 namespace flashvsr_gst {
@@ -88,13 +89,14 @@ class Queue {
   void no_result(uint64_t runs);
   int take_frame();  // its mark
   bool is_current(uint64_t epoch) const;
-  void push_done(int flow);
+  void push_done(int flow, uint64_t epoch);
 
   // ---- any thread
   void set_flushing(bool is_flushing);
   bool is_flushing() const;
   // Waits for W and P to park, which needs set_flushing(true) or an empty queue; gives back
-  // what was inside. Forgets failures.
+  // what was inside. Forgets failures. P itself may call it, from inside a push (an application
+  // that seeks in a pad's probe), and is then not waited for.
   std::vector<Item> clear();
   void fail();
   bool has_failed() const;
@@ -153,6 +155,7 @@ class Queue {
   bool is_drained_ = false;    // and gave nothing more; no frame since
   bool is_parked_ = false;     // W
   bool is_pushing_ = false;    // P
+  std::thread::id pusher_;     // while it does
   bool has_worker_ = false;
 };
 

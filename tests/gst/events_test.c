@@ -415,6 +415,36 @@ GST_START_TEST(check_33_segment_seeks) {
 }
 GST_END_TEST
 
+static GstPadProbeReturn seek_inside(GstPad* pad, GstPadProbeInfo* info, gpointer user) {
+  gint* seeks = user;
+  GstBuffer* buffer = GST_PAD_PROBE_INFO_BUFFER(info);
+  if (GST_BUFFER_PTS(buffer) != 12 * FRAME_TIME || (*seeks)++ > 0) return GST_PAD_PROBE_OK;
+  gst_pad_push_event(pad, gst_event_new_seek(1, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE, GST_SEEK_TYPE_SET,
+                                        2 * GST_SECOND, GST_SEEK_TYPE_SET, 4 * GST_SECOND));
+  return GST_PAD_PROBE_DROP;
+}
+
+/* An application that seeks from our own pushing thread. */
+GST_START_TEST(check_32_seek_from_a_probe) {
+  GstElement* pipeline = parse("videotestsrc ! " CAPS_64x48 " ! flashvsr ! fakesink name=out sync=false");
+  GstElement* sink = gst_bin_get_by_name(GST_BIN(pipeline), "out");
+  GstPad* pad = gst_element_get_static_pad(sink, "sink");
+  gint seeks = 0;
+  Outcome outcome = {0};
+  gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, seek_inside, &seeks, NULL);
+  count_at(pipeline, "out", &outcome);
+  gst_element_set_state(pipeline, GST_STATE_PLAYING);
+  wait_for_end(pipeline, &outcome, 20 * GST_SECOND);
+  fail_unless(outcome.is_eos);
+  fail_unless_equals_int(outcome.frames, 12 + 50);
+  gst_element_set_state(pipeline, GST_STATE_NULL);
+  gst_object_unref(pad);
+  gst_object_unref(sink);
+  gst_object_unref(pipeline);
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 static const GstFlowReturn kFlows[] = {GST_FLOW_EOS, GST_FLOW_NOT_LINKED, GST_FLOW_ERROR, GST_FLOW_FLUSHING};
 
 static GstFlowReturn refuse(GstPad* pad, GstObject* parent, GstBuffer* buffer) {
@@ -720,6 +750,7 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, check_31_reverse);
   tcase_add_test(tcase, check_31_key_units);
   tcase_add_test(tcase, check_32_seeks_in_paused);
+  tcase_add_test(tcase, check_32_seek_from_a_probe);
   tcase_add_test(tcase, check_33_segment_seeks);
   tcase_add_loop_test(tcase, check_34_downstream_flow, 0, G_N_ELEMENTS(kFlows));
   tcase_add_test(tcase, check_34_error_after_eos);

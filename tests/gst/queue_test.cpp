@@ -145,7 +145,7 @@ class Element {
       ASSERT_NE(output.kind, Queue::OutputKind::kLost);
       if (output.kind == Queue::OutputKind::kEvent) {
         keep(reinterpret_cast<uintptr_t>(output.payload));
-        queue.push_done(0);
+        queue.push_done(0, output.epoch);
         continue;
       }
       uint64_t id;
@@ -156,7 +156,7 @@ class Element {
       EXPECT_EQ(id, output.id);
       queue.take_frame();
       if (queue.is_current(output.epoch)) keep(id);
-      queue.push_done(flow);
+      queue.push_done(flow, output.epoch);
     }
   }
   void keep(uint64_t what) {
