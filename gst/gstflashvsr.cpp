@@ -146,12 +146,13 @@ struct Stream {
   flashvsr_gst::CutDetector cut_detector;
   std::atomic<bool> is_trick_mode{false};
 
-  // Output buffers.
+  // Whether the model is loaded: under start_mutex.
   std::mutex start_mutex;
   std::condition_variable start_changed;
   int start_state = 0;  // StartState
   bool is_shutting_down = false;
 
+  // Output buffers.
   std::mutex pool_mutex;
   GstBufferPool* pool = nullptr;
 
@@ -1092,8 +1093,6 @@ static void close_session(Stream* stream) {
   if (old) stream->api->session_close(old);
 }
 
-// Upstream's thread and P are gone by now; streaming state is reset here and not in start, when
-// a running upstream may already be inside.
 // The sink pad takes data before `start` has returned: caps that come so early wait here.
 enum class StartState { kIdle, kStarted, kFailed };
 
@@ -1127,6 +1126,8 @@ static gboolean gst_flash_vsr_start(GstBaseTransform* transform) {
   return ok;
 }
 
+// Upstream's thread and P are gone by now; streaming state is reset here and not in start, when
+// a running upstream may already be inside.
 static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   GstFlashVsr* self = GST_FLASH_VSR(transform);
   Stream* stream = self->stream;
