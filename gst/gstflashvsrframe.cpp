@@ -30,9 +30,12 @@ gboolean gst_flash_vsr_frame_planes(const GstVideoFrame* frame, const GstVideoIn
 
 gboolean gst_flash_vsr_frame_map(GstVideoFrame* frame, const GstVideoInfo* caps, GstBuffer* buffer, GstMapFlags flags,
                                  FlashVsrFrame* planes) {
-  // gst_video_frame_map takes another format in the buffer's meta for a fault of ours.
+  // gst_video_frame_map takes another format or size in the buffer's meta for a fault of ours.
   const GstVideoMeta* meta = gst_buffer_get_video_meta(buffer);
-  if (meta && (meta->format != GST_VIDEO_INFO_FORMAT(caps) || meta->n_planes != GST_VIDEO_INFO_N_PLANES(caps))) return FALSE;
+  if (meta && (meta->format != GST_VIDEO_INFO_FORMAT(caps) || meta->n_planes != GST_VIDEO_INFO_N_PLANES(caps) ||
+               meta->width < static_cast<guint>(GST_VIDEO_INFO_WIDTH(caps)) ||
+               meta->height < static_cast<guint>(GST_VIDEO_INFO_HEIGHT(caps))))
+    return FALSE;
   if (!gst_video_frame_map(frame, caps, buffer, flags)) return FALSE;
   if (gst_flash_vsr_frame_planes(frame, caps, planes)) return TRUE;
   gst_video_frame_unmap(frame);
