@@ -293,7 +293,7 @@ TEST(Queue, FramesTakenBeforeTheRunReturnsCarryItsMark) {
       ASSERT_EQ(output.kind, Queue::OutputKind::kFrame);
       EXPECT_EQ(output.id, taken);
       EXPECT_EQ(queue.take_frame(), mark) << "frame " << taken;
-      queue.push_done(0);
+      queue.push_done(0, output.epoch);
     }
   };
   add(24);
