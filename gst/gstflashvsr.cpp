@@ -156,6 +156,11 @@ struct Stream {
   std::mutex pool_mutex;
   GstBufferPool* pool = nullptr;
 
+  // False from FLUSH_START or a shutdown until FLUSH_STOP or activation: only then may set_info
+  // let W and P go on after it has halted them.
+  std::mutex gate_mutex;
+  bool may_run = false;
+
   // P's task may be paused by P itself and started by others.
   std::mutex task_mutex;
 
@@ -1005,9 +1010,24 @@ static void halt(GstFlashVsr* self) {
   if (stream->session) stream->api->flush(stream->session);
 }
 
+static void close_gate(Stream* stream) {
+  std::lock_guard<std::mutex> lock(stream->gate_mutex);
+  stream->may_run = false;
+  stream->queue.set_flushing(true);
+}
+
+static void open_gate(Stream* stream) {
+  std::lock_guard<std::mutex> lock(stream->gate_mutex);
+  stream->may_run = true;
+}
+
+// After halt(); nothing where a flush or a shutdown has begun meanwhile, which does it in its turn.
 static void resume(GstFlashVsr* self) {
-  set_pool_flushing(self->stream, FALSE);
-  self->stream->queue.set_flushing(false);
+  Stream* stream = self->stream;
+  std::lock_guard<std::mutex> lock(stream->gate_mutex);
+  if (!stream->may_run) return;
+  set_pool_flushing(stream, FALSE);
+  stream->queue.set_flushing(false);
   start_task(self);
 }
 
@@ -1015,12 +1035,11 @@ static gboolean src_activate_mode(GstPad* pad, GstObject* parent, GstPadMode mod
   GstFlashVsr* self = GST_FLASH_VSR(parent);
   if (mode != GST_PAD_MODE_PUSH) return FALSE;
   if (active) {
-    set_pool_flushing(self->stream, FALSE);
-    self->stream->queue.set_flushing(false);
-    start_task(self);
+    open_gate(self->stream);
+    resume(self);
     return TRUE;
   }
-  self->stream->queue.set_flushing(true);
+  close_gate(self->stream);
   interrupt(self->stream);
   set_pool_flushing(self->stream, TRUE);
   return gst_pad_stop_task(pad);
@@ -1529,7 +1548,7 @@ static gboolean gst_flash_vsr_sink_event(GstBaseTransform* transform, GstEvent* 
   gboolean is_still;
   switch (GST_EVENT_TYPE(event)) {
     case GST_EVENT_FLUSH_START: {
-      stream->queue.set_flushing(true);
+      close_gate(stream);
       interrupt(stream);
       set_pool_flushing(stream, TRUE);
       const gboolean ok = forward(transform, event);
@@ -1546,6 +1565,7 @@ static gboolean gst_flash_vsr_sink_event(GstBaseTransform* transform, GstEvent* 
         stream->qos_earliest = stream->out_pts = GST_CLOCK_TIME_NONE;
       }
       const gboolean ok = forward(transform, event);
+      open_gate(stream);
       resume(self);
       return ok;
     }
@@ -1712,7 +1732,7 @@ static GstStateChangeReturn gst_flash_vsr_change_state(GstElement* element, GstS
   } else if (change == GST_STATE_CHANGE_PAUSED_TO_READY) {
     set_shutting_down(self, true);
     // Before the pads are shut, which waits for upstream's thread and ours.
-    self->stream->queue.set_flushing(true);
+    close_gate(self->stream);
     interrupt(self->stream);
     set_pool_flushing(self->stream, TRUE);
   } else if (change == GST_STATE_CHANGE_PAUSED_TO_PLAYING || change == GST_STATE_CHANGE_PLAYING_TO_PAUSED) {
