@@ -707,12 +707,16 @@ static void fail(GstFlashVsr* self, const FlashVsrError& error, const gchar* doi
 static void run_chunk(GstFlashVsr* self) {
   Stream* stream = self->stream;
   const Settings settings = copy_settings(self);
-  GstClockTimeDiff jitter;
+  // By the queue's count, not the engine's: the engine has a frame a moment before the queue, and a
+  // run in that moment would bypass the policy.
+  if (!stream->queue.has_complete_chunk()) {
+    stream->queue.run_done(Queue::RunResult::kNothing);
+    return;
+  }
+  GstClockTimeDiff jitter = 0;
   const gint64 time = stream->queue.time_of_next_result();
-  // The worker tries at every frame; only a chunk that can run counts for the policy. Its frames
-  // are marked before it runs: the push thread may take the first before `run` has returned.
-  jitter = 0;
-  const Mark mark = stream->queue.has_complete_chunk() ? choose_mode(self, settings, &jitter) : kMarkModel;
+  const Mark mark = choose_mode(self, settings, &jitter);
+  // Before the run: the push thread may take the first frame before it has returned.
   stream->queue.mark_next(mark);
   FlashVsrError error = {};
   const gint64 begin = g_get_monotonic_time();

@@ -572,6 +572,22 @@ GST_START_TEST(check_37_qos) {
 }
 GST_END_TEST
 
+/* The frames that complete a chunk come while the worker is already in `run`: the chunk is late all
+ * the same, and must not slip past the policy because it was incomplete when the worker looked. */
+GST_START_TEST(check_37_chunk_completed_during_a_run) {
+  g_setenv("FLASHVSR_FAKE_RUN_LAG_MS", "50", TRUE);
+  GstHarness* h = make_harness("qos=true overload-policy=drop-chunk");
+  gst_harness_push_upstream_event(h, make_qos(0, 10 * FRAME_TIME));
+  push_frames(h, 0, 41);
+  expect_waiting(h, 37 - 21);
+  gst_harness_push_event(h, gst_event_new_eos());
+  pull_frames(h, 21, 41);
+  fail_unless_equals_uint64(stat_of(h->element, "dropped-frames"), 21);
+  gst_harness_teardown(h);
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 static const gchar* const kFaults[][3] = {
     {"FLASHVSR_FAKE_FAIL_CHUNK", "0", "-5"},   {"FLASHVSR_FAKE_FAIL_CHUNK", "2", "-7"},
     {"FLASHVSR_FAKE_FAIL_SEND", "7", "-7"},    {"FLASHVSR_FAKE_FAIL_RECEIVE", "11", "-7"},
@@ -756,6 +772,7 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, check_34_error_after_eos);
   tcase_add_test(tcase, check_36_metas);
   tcase_add_test(tcase, check_37_qos);
+  tcase_add_test(tcase, check_37_chunk_completed_during_a_run);
   tcase_add_loop_test(tcase, check_42_engine_fails, 0, G_N_ELEMENTS(kFaults));
   tcase_add_test(tcase, check_42_flush_after_failure);
   tcase_add_test(tcase, check_43_two_instances);

@@ -67,7 +67,7 @@ struct FlashVsrSession {
   FlashVsrStats stats;
   atomic_int in_send, in_run, in_receive;
 
-  int chunk_ms, dense_ms;
+  int chunk_ms, dense_ms, run_lag_ms;
   int64_t fail_chunk, fail_send, fail_receive;
   FlashVsrStatus fail_status;
   int64_t runs, sends, receives;
@@ -400,6 +400,7 @@ static FlashVsrStatus session_open(FlashVsrModel* model, const FlashVsrFormat* f
   for (int p = 0; p < s->planes; ++p) s->in_bytes += (size_t)s->in[p].width * s->in[p].height * s->in[p].sample_bytes;
   s->chunk_ms = (int)env_int("FLASHVSR_FAKE_CHUNK_MS", 0);
   s->dense_ms = (int)env_int("FLASHVSR_FAKE_DENSE_MS", 0);
+  s->run_lag_ms = (int)env_int("FLASHVSR_FAKE_RUN_LAG_MS", 0);
   s->fail_chunk = env_int("FLASHVSR_FAKE_FAIL_CHUNK", -1);
   s->fail_send = env_int("FLASHVSR_FAKE_FAIL_SEND", -1);
   s->fail_receive = env_int("FLASHVSR_FAKE_FAIL_RECEIVE", -1);
@@ -487,6 +488,7 @@ static int64_t ready_outputs(const FlashVsrSession* s, const Stream* stream) {
 static FlashVsrStatus run_chunk(FlashVsrSession* s, FlashVsrRunMode mode, FlashVsrError* error) {
   enter(&s->in_run);
   FlashVsrStatus status = FLASHVSR_OK;
+  sleep_ms(s->run_lag_ms);
   const double start = now_ms();
   pthread_mutex_lock(&s->lock);
   while (s->streams && s->streams->has_ended && s->streams->next_output == s->streams->frames) {
