@@ -28,7 +28,10 @@
  *
  * When the model is too slow for the stream, #GstFlashVsr:overload-policy says what becomes of
  * late chunks of 8 frames. By default live pipelines enlarge them by bicubic interpolation and
- * others wait. A QOS message accounts for each such chunk.
+ * others wait. A QOS message accounts for each such chunk. `degrade`, when set before the element
+ * starts with a #GstFlashVsr:model, loads the embedded model too: sparse-ratio falls step by step,
+ * and where that is not enough the embedded model goes on (an INFO message says so) until the
+ * stream ends or another policy is set.
  *
  * ## Scenes
  *
@@ -134,6 +137,17 @@ static gboolean open_model(GstFlashVsr* self) {
     std::lock_guard<std::mutex> lock(stream->session_mutex);
     stream->model_info = info;
   }
+  if (settings.overload_policy == kOverloadDegrade && settings.has_model) {
+    options.path = nullptr;
+    options.version = FLASHVSR_VERSION_AUTO;
+    options.decoder = FLASHVSR_DECODER_TC;
+    options.progress = nullptr;
+    if (options.precision == FLASHVSR_PRECISION_FP8) options.precision = FLASHVSR_PRECISION_AUTO;
+    if (stream->api->model_open(&options, &stream->small_model, &error) == FLASHVSR_OK)
+      stream->small_state = SmallModel::kLoaded;
+    else
+      GST_WARNING_OBJECT(self, "policy degrade goes without the embedded model: %s", error.message);
+  }
   stream->queue.start();
   stream->worker = std::thread(gst_flash_vsr_work, self);
   return TRUE;
@@ -194,7 +208,9 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   gst_flash_vsr_drop_items(stream->queue.clear());
   close_session(stream);
   if (stream->model) stream->api->model_close(stream->model);
-  stream->model = nullptr;
+  if (stream->small_model) stream->api->model_close(stream->small_model);
+  stream->model = stream->small_model = nullptr;
+  stream->small_state = SmallModel::kNone;
   gst_flash_vsr_replace_pool(stream, nullptr);
   gst_segment_init(&stream->segment, GST_FORMAT_UNDEFINED);
   stream->last_pts = stream->last_duration = GST_CLOCK_TIME_NONE;
@@ -202,6 +218,7 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   stream->is_passing = false;
   stream->passthrough_chunks = 0;
   stream->chunk_ns = 0;
+  stream->is_guess = true;
   stream->was_fresh = true;
   std::lock_guard<std::mutex> lock(stream->clock_mutex);
   gst_segment_init(&stream->out_segment, GST_FORMAT_UNDEFINED);
@@ -234,6 +251,66 @@ static bool ask_is_live(GstFlashVsr* self) {
 // its demuxer waits, so that no further frame can come before ours preroll the sink.
 static void set_preroll_timeout(GstFlashVsr* self, bool is_playing) {
   self->stream->queue.set_preroll_timeout(std::chrono::milliseconds(is_playing ? 3000 : 2000));
+}
+
+// U, with W and P parked or `session` closed. In place of `session`, which is closed once the new one is open.
+static bool open_session(GstFlashVsr* self, FlashVsrModel* model, const FlashVsrFormat& format, GstFlashVsrRatio scale,
+                         FlashVsrError* error) {
+  Stream* stream = self->stream;
+  double degrade;
+  {
+    std::lock_guard<std::mutex> lock(stream->clock_mutex);
+    degrade = stream->degrade;
+  }
+  const FlashVsrSessionOptions options =
+      gst_flash_vsr_session_options(stream, gst_flash_vsr_copy_settings(self), scale, degrade);
+  FlashVsrPlan plan = {};
+  plan.struct_size = sizeof plan;
+  if (stream->api->model_plan(model, &format, &options, &plan, error) == FLASHVSR_OK)
+    GST_INFO_OBJECT(self, "%s", plan.text);
+  FlashVsrModelInfo info = {};
+  info.struct_size = sizeof info;
+  stream->api->model_info(model, &info, nullptr);
+  FlashVsrSession* session = nullptr;
+  const FlashVsrStatus status = stream->api->session_open(model, &format, &options, &session, error);
+  if (status != FLASHVSR_OK) {
+    error->status = status;
+    return false;
+  }
+  close_session(stream);
+  std::scoped_lock lock(stream->session_mutex, stream->send_mutex, stream->receive_mutex);
+  stream->session = session;
+  stream->model_info = info;
+  stream->format = format;
+  stream->scale = scale;
+  stream->options = options;
+  return true;
+}
+
+// To the embedded model, or back, as W asked. All frames inside leave first.
+static Queue::Go change_model(GstFlashVsr* self) {
+  Stream* stream = self->stream;
+  const bool to_small = stream->small_state == SmallModel::kWanted;
+  if (!to_small && stream->small_state != SmallModel::kReturn) return Queue::Go::kYes;
+  const Queue::Go go = gst_flash_vsr_drain_all(self);
+  if (go != Queue::Go::kYes) return go;
+  stream->small_state = to_small ? SmallModel::kInUse : SmallModel::kLoaded;
+  FlashVsrError error = {};
+  if (!open_session(self, to_small ? stream->small_model : stream->model, stream->format, stream->scale, &error)) {
+    GST_WARNING_OBJECT(self, "the model stays: %s", error.message);
+    stream->small_state = to_small ? SmallModel::kNone : SmallModel::kInUse;
+    return Queue::Go::kYes;
+  }
+  stream->chunk_ns = 0;
+  stream->is_guess = true;
+  stream->is_passing = false;
+  stream->passthrough_chunks = 0;
+  stream->was_fresh = true;
+  GST_ELEMENT_INFO(self, LIBRARY, SETTINGS,
+                   (to_small ? "The model is too slow for this stream; the built-in one goes on."
+                             : "The chosen model goes on in place of the built-in one."),
+                   ("overload-policy"));
+  return Queue::Go::kYes;
 }
 
 static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps, GstVideoInfo* in_info, GstCaps* out_caps,
@@ -284,30 +361,13 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
                        scale.num == stream->scale.num && scale.den == stream->scale.den;
   if (!is_same) {
     close_session(stream);
-    double degrade;
-    {
-      std::lock_guard<std::mutex> lock(stream->clock_mutex);
-      degrade = stream->degrade;
-    }
-    const FlashVsrSessionOptions options = gst_flash_vsr_session_options(stream, settings, scale, degrade);
     FlashVsrError error = {};
-    FlashVsrPlan plan = {};
-    plan.struct_size = sizeof plan;
-    if (stream->api->model_plan(stream->model, &format, &options, &plan, &error) == FLASHVSR_OK)
-      GST_INFO_OBJECT(self, "%s", plan.text);
-    FlashVsrSession* session = nullptr;
-    const FlashVsrStatus status = stream->api->session_open(stream->model, &format, &options, &session, &error);
-    if (status != FLASHVSR_OK) {
-      error.status = status;
+    const bool is_small = stream->small_state == SmallModel::kInUse || stream->small_state == SmallModel::kReturn;
+    if (!open_session(self, is_small ? stream->small_model : stream->model, format, scale, &error)) {
       gst_flash_vsr_post_error(GST_ELEMENT(self), &error, settings.has_model ? settings.model.c_str() : nullptr);
       stream->queue.fail();
       return FALSE;
     }
-    std::scoped_lock lock(stream->session_mutex, stream->send_mutex, stream->receive_mutex);
-    stream->session = session;
-    stream->format = format;
-    stream->scale = scale;
-    stream->options = options;
   }
 
   // Bounds: frames, and 256 MiB on either side where pictures are large. The first run alone
@@ -445,7 +505,8 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
     ++stream->scene_cuts;
   }
-  if (is_new_scene) flow = flow_of(self, stream->queue.drain(false));
+  flow = flow_of(self, change_model(self));
+  if (is_new_scene && flow == GST_FLOW_OK) flow = flow_of(self, stream->queue.drain(false));
   if (flow == GST_FLOW_OK) flow = flow_of(self, stream->queue.reserve());
   if (flow != GST_FLOW_OK) {
     gst_video_frame_unmap(&mapped);

@@ -57,6 +57,15 @@ struct Settings {
 // Marks that the worker leaves on the frames of a run.
 enum Mark { kMarkModel = 0, kMarkPassthrough = 1, kMarkDrop = 2 };
 
+// The embedded model beside another one, to which policy `degrade` turns last.
+enum class SmallModel {
+  kNone,
+  kLoaded,   // unused so far
+  kWanted,   // W asks, U changes to it with the next frame
+  kInUse,    // `session` is of it
+  kReturn    // W asks, U changes back
+};
+
 // Everything that is not GObject's. Which thread (see gstflashvsrqueue.h) may touch what stands
 // beside it; what two may touch has a mutex.
 struct Stream {
@@ -67,6 +76,8 @@ struct Stream {
   FlashVsrModel* model = nullptr;
   FlashVsrModelInfo model_info = {};  // of `model`, under session_mutex
   std::string model_name;  // for messages
+  FlashVsrModel* small_model = nullptr;  // from start() to stop(); may be null
+  std::atomic<SmallModel> small_state{SmallModel::kNone};
 
   // `session` is replaced by U while W and P are parked and both call mutexes are held; the
   // session mutex is for interrupt and stats, which come from any thread.
@@ -124,6 +135,7 @@ struct Stream {
 
   // W
   double chunk_ns = 0;       // a model run in steady state, smoothed
+  bool is_guess = true;      // `chunk_ns` was not measured in steady state with these settings
   int passthrough_chunks = 0;  // since the model was left; 0: it runs
   bool is_passing = false;
   bool was_fresh = true;     // the next model run starts a new state

@@ -69,7 +69,7 @@ DEFINE_ENUM(overload_policy_type, "GstFlashVsrOverloadPolicy",
             {kOverloadWait, "Take the time it takes", "wait"},
             {kOverloadDropChunk, "Drop late chunks", "drop-chunk"},
             {kOverloadPassthrough, "Enlarge late chunks by bicubic interpolation", "passthrough"},
-            {kOverloadDegrade, "Like passthrough, and sparse-ratio is lowered each time", "degrade"})
+            {kOverloadDegrade, "Like passthrough, and sparse-ratio is lowered; at last the embedded model goes on", "degrade"})
 
 enum SceneCut { kSceneCutOff = 0, kSceneCutAuto = 1 };
 
@@ -110,6 +110,11 @@ FlashVsrSessionOptions gst_flash_vsr_session_options(const Stream* stream, const
   }
   options.kv_chunks = settings.kv_chunks;
   options.local_range = settings.local_range;
+  if (stream->small_state == SmallModel::kInUse) {
+    // What was chosen was meant for the other model.
+    options.sparse_ratio = 0;
+    options.kv_chunks = options.local_range = 0;
+  }
   options.color_fix = settings.color_fix;
   options.seed = settings.seed;
   options.startup = settings.startup;

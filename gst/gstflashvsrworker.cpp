@@ -52,6 +52,20 @@ static bool is_late(GstFlashVsr* self, GstClockTime time, double cost, GstClockT
   return *jitter > 0;
 }
 
+// A step down: less attention, and where there is no less, the embedded model.
+static void degrade_further(Stream* stream) {
+  std::lock_guard<std::mutex> lock(stream->clock_mutex);
+  SmallModel loaded = SmallModel::kLoaded;
+  if (stream->degrade > 0.15 && stream->small_state != SmallModel::kInUse) {
+    stream->degrade *= 0.7;
+    stream->chunk_ns *= 0.8;
+    stream->is_guess = true;
+    stream->queue.request_options();
+  } else {
+    stream->small_state.compare_exchange_strong(loaded, SmallModel::kWanted);
+  }
+}
+
 // The mode of the next run, and the mark for its frames.
 static Mark choose_mode(GstFlashVsr* self, const Settings& settings, GstClockTimeDiff* jitter) {
   Stream* stream = self->stream;
@@ -84,15 +98,9 @@ static Mark choose_mode(GstFlashVsr* self, const Settings& settings, GstClockTim
     stream->passthrough_chunks = 0;
     return kMarkModel;
   }
-  if (policy == kOverloadDegrade && !stream->is_passing) {
-    // This chunk is late whatever we do; those after it find a faster model.
-    std::lock_guard<std::mutex> lock(stream->clock_mutex);
-    if (stream->degrade > 0.15) {
-      stream->degrade *= 0.7;
-      stream->chunk_ns *= 0.8;  // until it is measured
-      stream->queue.request_options();
-    }
-  }
+  // This chunk is late whatever we do; those after it find a faster model. While that is not fast
+  // enough either, each second chunk goes a step further.
+  if (policy == kOverloadDegrade && (!stream->is_passing || stream->passthrough_chunks % 2 == 0)) degrade_further(stream);
   stream->is_passing = true;
   ++stream->passthrough_chunks;
   return policy == kOverloadDropChunk ? kMarkDrop : kMarkPassthrough;
@@ -156,8 +164,12 @@ static void run_chunk(GstFlashVsr* self) {
     stream->queue.run_done(Queue::RunResult::kFailed);
   } else {
     if (mark == kMarkModel) {
-      if (!stream->was_fresh) stream->chunk_ns = stream->chunk_ns > 0 ? 0.7 * stream->chunk_ns + 0.3 * took : took;
-      else if (stream->chunk_ns <= 0) stream->chunk_ns = took / 2.1;
+      if (stream->was_fresh) {
+        if (stream->is_guess) stream->chunk_ns = std::max(stream->chunk_ns, took / 2.1);
+      } else {
+        stream->chunk_ns = stream->is_guess ? took : 0.7 * stream->chunk_ns + 0.3 * took;
+        stream->is_guess = false;
+      }
       stream->was_fresh = false;
       GST_DEBUG_OBJECT(self, "chunk took %.1f ms", took / 1e6);
     } else {
@@ -200,7 +212,12 @@ static void apply_options(GstFlashVsr* self) {
   double degrade;
   {
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
-    if (settings.overload_policy != kOverloadDegrade) stream->degrade = 1;
+    if (settings.overload_policy != kOverloadDegrade) {
+      stream->degrade = 1;
+      SmallModel used = SmallModel::kInUse, wanted = SmallModel::kWanted;
+      if (!stream->small_state.compare_exchange_strong(wanted, SmallModel::kLoaded))
+        stream->small_state.compare_exchange_strong(used, SmallModel::kReturn);
+    }
     degrade = stream->degrade;
   }
   FlashVsrError error = {};

@@ -7,7 +7,16 @@ typedef struct LiveResult {
   Outcome outcome;
   guint64 rendered, dropped_by_sink, passthrough, dropped, in, out, late_chunks;
   gdouble degrade;
+  gchar model[32];
 } LiveResult;
+
+static gchar* model_in_use(GstElement* element) {
+  GstStructure* stats = NULL;
+  g_object_get(element, "stats", &stats, NULL);
+  gchar* name = g_strdup(gst_structure_get_string(stats, "model"));
+  gst_structure_free(stats);
+  return name;
+}
 
 /* 30 frames/s of 64 x 48 through the element into a sink that drops what is 20 ms late. */
 static LiveResult run_live(const gchar* settings, guint frames, guint chunk_ms) {
@@ -37,6 +46,7 @@ static LiveResult run_live(const gchar* settings, guint frames, guint chunk_ms) 
   result.late_chunks = stat_of(element, "late-chunks");
   g_object_get(element, "stats", &stats, NULL);
   gst_structure_get_double(stats, "degrade", &result.degrade);
+  g_strlcpy(result.model, gst_structure_get_string(stats, "model"), sizeof result.model);
   gst_structure_free(stats);
   gst_object_unref(element);
   gst_object_unref(sink);
@@ -76,6 +86,59 @@ GST_START_TEST(overload_degrade) {
   fail_unless(result.degrade < 0.5, "sparse-ratio was not lowered");
   fail_unless(result.passthrough < 180, "%d frames went past the model", (int)result.passthrough);
   fail_unless(result.dropped_by_sink <= 8, "%d were late at the sink", (int)result.dropped_by_sink);
+}
+GST_END_TEST
+
+/* No attention is sparse enough: at last the embedded model takes over, and nothing is lost on the way. */
+GST_START_TEST(overload_degrade_to_the_embedded_model) {
+  g_setenv("FLASHVSR_FAKE_SMALL_MS", "60", TRUE);
+  gchar* settings = g_strdup_printf("processing-deadline=267000000 overload-policy=degrade model=%s", g_getenv("FLASHVSR_ENGINE_PATH"));
+  const LiveResult result = run_live(settings, 450, 900);
+  g_free(settings);
+  fail_unless_equals_uint64(result.out, 450);
+  fail_unless_equals_string(result.model, "fake embedded");
+  g_print("# %d past the models, %d late at the sink\n", (int)result.passthrough, (int)result.dropped_by_sink);
+  fail_unless(result.passthrough + result.dropped_by_sink < 300, "%d frames went past the models, %d were late at the sink",
+              (int)result.passthrough, (int)result.dropped_by_sink);
+}
+GST_END_TEST
+
+/* Another policy brings the chosen model back. */
+GST_START_TEST(overload_degrade_taken_back) {
+  g_setenv("FLASHVSR_FAKE_SMALL_MS", "0", TRUE);
+  g_setenv("FLASHVSR_FAKE_CHUNK_MS", "0", TRUE);
+  gchar* settings = g_strdup_printf("overload-policy=degrade model=%s", g_getenv("FLASHVSR_ENGINE_PATH"));
+  GstHarness* h = make_harness(settings);
+  g_free(settings);
+  /* Late by QoS until the end: each second chunk is a step down, and after the sixth step comes the embedded model. */
+  g_object_set(h->element, "qos", TRUE, NULL);
+  gst_harness_push_upstream_event(h, gst_event_new_qos(GST_QOS_TYPE_UNDERFLOW, 2.0, 10000 * FRAME_TIME, 0));
+  guint64 i = 0;
+  gchar* model = NULL;
+  while (i < 400 && g_strcmp0(model, "fake embedded") != 0) {
+    push_frames(h, i, i + 8);
+    i += 8;
+    g_free(model);
+    model = model_in_use(h->element);
+  }
+  fail_unless_equals_string(model, "fake embedded");
+  g_free(model);
+  g_object_set(h->element, "overload-policy", 1 /* wait */, NULL);
+  while (stat_of(h->element, "in-frames") < i) g_usleep(1000);
+  guint64 end = i + 100;
+  model = NULL;
+  for (; i < end && g_strcmp0(model, "fake") != 0; ++i) {
+    push_frames(h, i, i + 1);
+    g_usleep(2000); /* the worker takes the setting over in its turn */
+    g_free(model);
+    model = model_in_use(h->element);
+  }
+  fail_unless_equals_string(model, "fake");
+  g_free(model);
+  gst_harness_push_event(h, gst_event_new_eos());
+  expect_waiting(h, (guint)i);
+  gst_harness_teardown(h);
+  check_engine_is_clean();
 }
 GST_END_TEST
 
@@ -199,5 +262,7 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, overload_passthrough_is_the_default_when_live);
   tcase_add_test(tcase, overload_drop_chunk);
   tcase_add_test(tcase, overload_degrade);
+  tcase_add_test(tcase, overload_degrade_to_the_embedded_model);
+  tcase_add_test(tcase, overload_degrade_taken_back);
   return run_suite(suite);
 }

@@ -343,7 +343,7 @@ static FlashVsrStatus model_info(const FlashVsrModel* model, FlashVsrModelInfo* 
   const uint32_t size = info->struct_size;
   memset(info, 0, sizeof *info);
   info->struct_size = size;
-  snprintf(info->name, sizeof info->name, "fake");
+  snprintf(info->name, sizeof info->name, "%s", *model->path ? "fake" : "fake embedded");
   snprintf(info->device, sizeof info->device, "CPU (fake)");
   snprintf(info->precision, sizeof info->precision, "fp32");
   info->is_embedded = model->path[0] == 0;
@@ -400,6 +400,10 @@ static FlashVsrStatus session_open(FlashVsrModel* model, const FlashVsrFormat* f
   for (int p = 0; p < s->planes; ++p) s->in_bytes += (size_t)s->in[p].width * s->in[p].height * s->in[p].sample_bytes;
   s->chunk_ms = (int)env_int("FLASHVSR_FAKE_CHUNK_MS", 0);
   s->dense_ms = (int)env_int("FLASHVSR_FAKE_DENSE_MS", 0);
+  if (!*model->path && getenv("FLASHVSR_FAKE_SMALL_MS")) {
+    s->chunk_ms = (int)env_int("FLASHVSR_FAKE_SMALL_MS", 0);
+    s->dense_ms = 0;
+  }
   s->run_lag_ms = (int)env_int("FLASHVSR_FAKE_RUN_LAG_MS", 0);
   s->fail_chunk = env_int("FLASHVSR_FAKE_FAIL_CHUNK", -1);
   s->fail_send = env_int("FLASHVSR_FAKE_FAIL_SEND", -1);

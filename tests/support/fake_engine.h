@@ -15,6 +15,7 @@
  *   FLASHVSR_FAKE_SESSION_STATUS=-5
  *   FLASHVSR_FAKE_CHUNK_MS=240     a model run takes that long (interruptible)
  *   FLASHVSR_FAKE_DENSE_MS=100     and that much more for each 1.0 of sparse_ratio
+ *   FLASHVSR_FAKE_SMALL_MS=20      instead of both, for sessions of the embedded model
  *   FLASHVSR_FAKE_RUN_LAG_MS=50    every call of run waits that long before it looks for frames
  *   FLASHVSR_FAKE_FAIL_CHUNK=1     run number 1 of the session (from 0) fails ...
  *   FLASHVSR_FAKE_FAIL_STATUS=-7   ... with this status; default INTERNAL
