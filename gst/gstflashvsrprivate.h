@@ -40,7 +40,7 @@ struct Settings {
   gfloat sparse_ratio = 0;
   gint kv_chunks = 0;
   gint local_range = 0;
-  FlashVsrColorFix color_fix = FLASHVSR_COLOR_FIX_ADAIN;
+  FlashVsrColorFix color_fix = FLASHVSR_COLOR_FIX_AUTO;
   guint64 seed = 0;
   FlashVsrStartup startup = FLASHVSR_STARTUP_FULL;
   gdouble max_vram = 0;

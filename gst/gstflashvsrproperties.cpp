@@ -55,7 +55,9 @@ DEFINE_ENUM(precision_type, "GstFlashVsrPrecision",
             {FLASHVSR_PRECISION_FP8, "8 bit in the transformer's linear layers, Hopper and newer", "fp8"})
 DEFINE_ENUM(decoder_type, "GstFlashVsrDecoder", {FLASHVSR_DECODER_TC, "Tiny conditional decoder", "tc"},
             {FLASHVSR_DECODER_VAE, "Wan2.1 VAE decoder, slower", "vae"})
-DEFINE_ENUM(color_fix_type, "GstFlashVsrColorFix", {FLASHVSR_COLOR_FIX_NONE, "Leave colors to the model", "none"},
+DEFINE_ENUM(color_fix_type, "GstFlashVsrColorFix",
+            {FLASHVSR_COLOR_FIX_AUTO, "adain for the released models, none for the embedded one", "auto"},
+            {FLASHVSR_COLOR_FIX_NONE, "Leave colors to the model", "none"},
             {FLASHVSR_COLOR_FIX_ADAIN, "Mean and spread of each channel", "adain"},
             {FLASHVSR_COLOR_FIX_WAVELET, "Low frequencies from the input", "wavelet"})
 DEFINE_ENUM(startup_type, "GstFlashVsrStartup",
@@ -374,7 +376,7 @@ void gst_flash_vsr_install_properties(GObjectClass* object_class) {
                                              "Reach of attention in blocks of 128 pixels (0 = the model's default; 9 is sharper than 11)",
                                              0, 31, 0, playing));
   install(PROP_COLOR_FIX, g_param_spec_enum("color-fix", "Color fix", "How colors are brought back to the input's",
-                                            color_fix_type(), FLASHVSR_COLOR_FIX_ADAIN, playing));
+                                            color_fix_type(), FLASHVSR_COLOR_FIX_AUTO, playing));
   install(PROP_SEED, g_param_spec_uint64("seed", "Seed", "Seed of the noise; the same seed gives the same video", 0, G_MAXUINT64,
                                          0, ready));
   install(PROP_STARTUP, g_param_spec_enum("startup", "Startup", "How a stream begins", startup_type(), FLASHVSR_STARTUP_FULL, ready));
