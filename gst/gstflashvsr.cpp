@@ -26,6 +26,10 @@
  *
  * ## Live pipelines
  *
+ * Where the caps tell no frame rate, or more than 500, 25 is assumed until 24 frames have shown the
+ * true one; the latency grows then, as it does where a camera sends fewer frames than its caps say.
+ * When a camera stalls, the frames inside leave after twice the longest wait, at least a second.
+ *
  * When the model is too slow for the stream, #GstFlashVsr:overload-policy says what becomes of
  * late chunks of 8 frames. By default live pipelines enlarge them by bicubic interpolation and
  * others wait. A QOS message accounts for each such chunk. `degrade`, when set before the element
@@ -214,6 +218,7 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   gst_flash_vsr_replace_pool(stream, nullptr);
   gst_segment_init(&stream->segment, GST_FORMAT_UNDEFINED);
   stream->last_pts = stream->last_duration = GST_CLOCK_TIME_NONE;
+  stream->interval_meter.reset();
   stream->is_trick_mode = false;
   stream->is_passing = false;
   stream->passthrough_chunks = 0;
@@ -222,7 +227,7 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   stream->was_fresh = true;
   std::lock_guard<std::mutex> lock(stream->clock_mutex);
   gst_segment_init(&stream->out_segment, GST_FORMAT_UNDEFINED);
-  stream->frame_duration = 0;
+  stream->frame_duration = stream->caps_duration = 0;
   stream->reported = stream->configured = stream->qos_earliest = stream->out_pts = GST_CLOCK_TIME_NONE;
   stream->deadline = 0;
   stream->is_live = false;
@@ -379,20 +384,15 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
                            stream->options.startup == FLASHVSR_STARTUP_PRIMED ? 8 : 21);
 
   const bool is_live = ask_is_live(self);
-  GstClockTime duration = GST_SECOND / 25;
-  if (GST_VIDEO_INFO_FPS_N(in_info) > 0)
-    duration = gst_util_uint64_scale(GST_SECOND, GST_VIDEO_INFO_FPS_D(in_info), GST_VIDEO_INFO_FPS_N(in_info));
   {
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
-    if (duration != stream->frame_duration) stream->deadline = 0;
-    stream->frame_duration = duration;
     stream->max_delay = stream->api->max_delay(stream->session);
     stream->is_live = is_live;
   }
-  gst_flash_vsr_update_latency(self);
-  // A live source that stalls: what waits inside leaves after twice the longest wait.
-  stream->queue.set_idle_timeout(std::chrono::nanoseconds(
-      is_live ? 2 * static_cast<gint64>(stream->max_delay) * static_cast<gint64>(duration) : 0));
+  GstClockTime duration = 0;
+  if (GST_VIDEO_INFO_FPS_N(in_info) > 0)
+    duration = gst_util_uint64_scale(GST_SECOND, GST_VIDEO_INFO_FPS_D(in_info), GST_VIDEO_INFO_FPS_N(in_info));
+  gst_flash_vsr_set_frame_duration(self, duration);
   set_preroll_timeout(self, GST_STATE(self) == GST_STATE_PLAYING);
   return TRUE;
 }
@@ -542,6 +542,7 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
     ++stream->frames_in;
   }
   stream->queue.add_frame(shell, frame.frame_id, running_time);
+  gst_flash_vsr_measure_interval(self, running_time);
   // Key frames of a fast scan have nothing to do with each other: each leaves at once, enlarged plainly.
   if (stream->is_trick_mode) flow = flow_of(self, stream->queue.drain(false));
   return flow;

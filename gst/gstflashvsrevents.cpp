@@ -17,6 +17,7 @@ Queue::Go gst_flash_vsr_drain_all(GstFlashVsr* self) {
 
 static void reset_position(Stream* stream) {
   stream->cut_detector.reset();
+  stream->interval_meter.reset();
   stream->last_pts = stream->last_duration = GST_CLOCK_TIME_NONE;
 }
 

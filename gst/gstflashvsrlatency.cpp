@@ -3,6 +3,9 @@
 // What the element answers to LATENCY, and when it says that the answer changed.
 #include "gstflashvsrprivate.h"
 
+#include <algorithm>
+#include <chrono>
+
 #define GST_CAT_DEFAULT gst_flash_vsr_debug
 
 void gst_flash_vsr_update_latency(GstFlashVsr* self) {
@@ -24,6 +27,48 @@ void gst_flash_vsr_update_latency(GstFlashVsr* self) {
     stream->reported = sum;
   }
   if (is_changed) gst_element_post_message(GST_ELEMENT(self), gst_message_new_latency(GST_OBJECT(self)));
+}
+
+// A live source that stalls: what waits inside leaves after twice the longest wait.
+static void set_idle_timeout(Stream* stream) {
+  gint64 timeout = 0;
+  {
+    std::lock_guard<std::mutex> lock(stream->clock_mutex);
+    if (stream->is_live) timeout = std::max<gint64>(GST_SECOND, 2 * stream->max_delay * static_cast<gint64>(stream->frame_duration));
+  }
+  stream->queue.set_idle_timeout(std::chrono::nanoseconds(timeout));
+}
+
+void gst_flash_vsr_set_frame_duration(GstFlashVsr* self, GstClockTime duration) {
+  Stream* stream = self->stream;
+  // Nobody films 500 pictures a second and wants them enlarged: that is a time base (1000/1,
+  // 90000/1, 1000000000/1) which came through in place of a rate.
+  if (duration < 2 * GST_MSECOND) duration = GST_SECOND / 25;
+  if (duration != stream->caps_duration) {
+    stream->caps_duration = duration;
+    stream->interval_meter.reset();
+    std::lock_guard<std::mutex> lock(stream->clock_mutex);
+    stream->frame_duration = duration;
+    stream->deadline = 0;
+  }
+  gst_flash_vsr_update_latency(self);
+  set_idle_timeout(stream);
+}
+
+void gst_flash_vsr_measure_interval(GstFlashVsr* self, gint64 time) {
+  Stream* stream = self->stream;
+  {
+    std::lock_guard<std::mutex> lock(stream->clock_mutex);
+    const gint64 interval = stream->interval_meter.add(time, static_cast<size_t>(stream->max_delay));
+    // More than a tenth longer, as with the deadline; and only longer: each change glitches.
+    const gint64 now = static_cast<gint64>(stream->frame_duration);
+    if (!stream->is_live || interval <= now + now / 10) return;
+    GST_INFO_OBJECT(self, "frames come every %" GST_TIME_FORMAT ", not %" GST_TIME_FORMAT,
+                    GST_TIME_ARGS(interval), GST_TIME_ARGS(now));
+    stream->frame_duration = static_cast<GstClockTime>(interval);
+  }
+  gst_flash_vsr_update_latency(self);
+  set_idle_timeout(stream);
 }
 
 void gst_flash_vsr_raise_deadline(GstFlashVsr* self, GstClockTime measured) {

@@ -16,6 +16,7 @@
 #include "gstflashvsr.h"
 #include "gstflashvsrcaps.h"
 #include "gstflashvsrcut.h"
+#include "gstflashvsrinterval.h"
 #include "gstflashvsrqueue.h"
 
 GST_DEBUG_CATEGORY_EXTERN(gst_flash_vsr_debug);
@@ -94,7 +95,10 @@ struct Stream {
   GstClockTime last_pts = GST_CLOCK_TIME_NONE;
   GstClockTime last_duration = GST_CLOCK_TIME_NONE;
 
+  GstClockTime caps_duration = 0;  // of a frame, as the caps have it
+
   flashvsr_gst::CutDetector cut_detector;
+  flashvsr_gst::IntervalMeter interval_meter;
   std::atomic<bool> is_trick_mode{false};
 
   // Whether the model is loaded: under start_mutex.
@@ -117,7 +121,7 @@ struct Stream {
 
   // Clocks, latency, statistics: under `clock_mutex`.
   std::mutex clock_mutex;
-  GstClockTime frame_duration = 0;
+  GstClockTime frame_duration = 0;    // the caps', or longer where the frames' times say so
   gint32 max_delay = 24;
   GstClockTime deadline = 0;          // in use
   GstClockTime reported = GST_CLOCK_TIME_NONE;
@@ -167,6 +171,11 @@ void gst_flash_vsr_post_stats(GstFlashVsr* self);
 
 // Takes the setting, the frame rate and what was measured; posts LATENCY where the sum changed.
 void gst_flash_vsr_update_latency(GstFlashVsr* self);
+// The caps' frame duration, 0: unknown; a longer one that was measured stays while the caps' is the same.
+void gst_flash_vsr_set_frame_duration(GstFlashVsr* self, GstClockTime duration);
+// Looks at the running time of a frame, -1: none. Where frames come more slowly than the caps say,
+// or than was assumed, the latency grows.
+void gst_flash_vsr_measure_interval(GstFlashVsr* self, gint64 time);
 // A chunk took `measured` ns.
 void gst_flash_vsr_raise_deadline(GstFlashVsr* self, GstClockTime measured);
 gboolean gst_flash_vsr_query_latency(GstFlashVsr* self, GstQuery* query);

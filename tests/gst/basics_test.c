@@ -648,6 +648,55 @@ GST_START_TEST(check_17_latency_messages) {
 }
 GST_END_TEST
 
+static void push_at(GstHarness* h, guint* i, GstClockTime* time, guint count, GstClockTime step) {
+  for (; count > 0; --count) {
+    GstBuffer* buffer = make_frame((*i)++);
+    GST_BUFFER_PTS(buffer) = *time += step;
+    GST_BUFFER_DURATION(buffer) = GST_CLOCK_TIME_NONE;
+    fail_unless_equals_int(gst_harness_push(h, buffer), GST_FLOW_OK);
+  }
+}
+
+/* No frame rate, a time base in its place, a wrong one: 25 is assumed or the caps are believed, until
+   24 steps between frames tell better. */
+GST_START_TEST(check_16_latency_without_frame_rate) {
+  for (const gchar* const* rate = (const gchar* const[]){"0/1", "90000/1", "1000000000/1", "25/1", NULL}; *rate; ++rate) {
+    GstHarness* h = gst_harness_new("flashvsr");
+    GstBus* bus = gst_bus_new();
+    gst_element_set_bus(h->element, bus);
+    gchar* caps = g_strdup_printf("video/x-raw,format=I420,width=64,height=48,framerate=%s", *rate);
+    gst_harness_set_src_caps_str(h, caps);
+    g_free(caps);
+    guint i = 0;
+    GstClockTime time = 0;
+    push_at(h, &i, &time, 24, 100 * GST_MSECOND);
+    fail_unless_equals_int(count_latency_messages(bus), 1);
+    expect_latency(h, 32 * 40 * GST_MSECOND, GST_CLOCK_TIME_NONE, TRUE);
+    push_at(h, &i, &time, 1, 100 * GST_MSECOND);
+    fail_unless_equals_int(count_latency_messages(bus), 1);
+    expect_latency(h, 32 * 100 * GST_MSECOND, GST_CLOCK_TIME_NONE, TRUE);
+
+    /* Lost frames, a stall and other sizes change nothing; nor do faster frames, as each change glitches. */
+    push_at(h, &i, &time, 1, 300 * GST_MSECOND);
+    push_at(h, &i, &time, 30, 100 * GST_MSECOND);
+    push_at(h, &i, &time, 1, 5 * GST_SECOND);
+    push_at(h, &i, &time, 40, 20 * GST_MSECOND);
+    caps = g_strdup_printf("video/x-raw,format=I420,width=32,height=96,framerate=%s", *rate);
+    gst_harness_set_src_caps_str(h, caps);
+    g_free(caps);
+    fail_unless_equals_int(count_latency_messages(bus), 0);
+    expect_latency(h, 32 * 100 * GST_MSECOND, GST_CLOCK_TIME_NONE, TRUE);
+
+    gst_harness_push_event(h, gst_event_new_eos());
+    for (guint out = 0; out < i; ++out) gst_buffer_unref(gst_harness_pull(h));
+    gst_element_set_bus(h->element, NULL);
+    gst_object_unref(bus);
+    gst_harness_teardown(h);
+  }
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 GST_START_TEST(check_14_engine_options) {
   GstHarness* h = make_harness("scale=1.5 sparse-ratio=1.5 kv-chunks=2 local-range=9 color-fix=wavelet seed=77 max-vram=0.5 startup=primed");
   push_frames(h, 0, 1);
@@ -698,5 +747,6 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, check_15_small_pool);
   tcase_add_test(tcase, check_16_latency);
   tcase_add_test(tcase, check_17_latency_messages);
+  tcase_add_test(tcase, check_16_latency_without_frame_rate);
   return run_suite(suite);
 }

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "gstflashvsrinterval.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace flashvsr_gst {
+
+int64_t IntervalMeter::add(int64_t time, size_t window) {
+  const int64_t step = time - last_;
+  if (time < 0 || last_ < 0 || step <= 0 || step > kLongest) {
+    steps_.clear();
+    last_ = time;
+    return 0;
+  }
+  last_ = time;
+  steps_.push_back(step);
+  while (steps_.size() > window) steps_.pop_front();
+  if (steps_.size() < window || window == 0) return 0;
+  std::vector<int64_t> sorted(steps_.begin(), steps_.end());
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(window / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return *middle;
+}
+
+void IntervalMeter::reset() {
+  steps_.clear();
+  last_ = -1;
+}
+
+}  // namespace flashvsr_gst
