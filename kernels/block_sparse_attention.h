@@ -49,16 +49,18 @@ enum class AttentionKernel : int32_t {
   kSm90 = 2,  // wgmma, TMA: 9.0 only
 };
 
-struct BlockSparseAttentionParams {
-  const uint16_t* query = nullptr;
-  const uint16_t* key_ring = nullptr;  // null when ring_slots is 0
-  const uint16_t* value_ring = nullptr;
-  const uint16_t* key_current = nullptr;  // null when current_slots is 0
-  const uint16_t* value_current = nullptr;
+// Element: uint16_t holds bf16; float is for the CPU kernel and the twin.
+template <class Element>
+struct BlockSparseAttentionParamsOf {
+  const Element* query = nullptr;
+  const Element* key_ring = nullptr;  // null when ring_slots is 0
+  const Element* value_ring = nullptr;
+  const Element* key_current = nullptr;  // null when current_slots is 0
+  const Element* value_current = nullptr;
   const int32_t* slot_map = nullptr;
   const int32_t* row_begin = nullptr;
   const int32_t* column = nullptr;
-  uint16_t* output = nullptr;
+  Element* output = nullptr;
   void* workspace = nullptr;
 
   int32_t heads = 0;
@@ -78,6 +80,9 @@ struct BlockSparseAttentionParams {
   AttentionKernel kernel = AttentionKernel::kAuto;
 };
 
+using BlockSparseAttentionParams = BlockSparseAttentionParamsOf<uint16_t>;
+using BlockSparseAttentionParamsF32 = BlockSparseAttentionParamsOf<float>;
+
 size_t block_sparse_attention_workspace_bytes(int32_t heads, int32_t q_blocks);
 
 // Enqueues on `stream` (a cudaStream_t) of the current device. Returns a cudaError_t's value.
@@ -89,9 +94,11 @@ int choose_attention_kernel(AttentionKernel* kernel);
 // Plain twin: all pointers are host memory, arithmetic in double, output rounded once.
 // `workspace` and `kernel` are not looked at. Returns 0 or cudaErrorInvalidValue's value (1).
 int block_sparse_attention_ref(const BlockSparseAttentionParams& params);
+int block_sparse_attention_ref(const BlockSparseAttentionParamsF32& params);
 
-// Shared by launcher and twin: 0 when sizes, nulls and alignment are as promised above, else 1.
+// Shared by launchers and twins: 0 when sizes, nulls and alignment are as promised above, else 1.
 int check_block_sparse_attention(const BlockSparseAttentionParams& params);
+int check_block_sparse_attention(const BlockSparseAttentionParamsF32& params);
 
 }  // namespace flashvsr
 

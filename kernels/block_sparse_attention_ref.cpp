@@ -11,28 +11,31 @@ namespace {
 
 constexpr int kInvalidValue = 1;  // cudaErrorInvalidValue
 
-double from_bf16(uint16_t bits) {
+double widen(float value) { return value; }
+
+double widen(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
   float value;
   std::memcpy(&value, &wide, sizeof value);
   return value;
 }
 
+void narrow_to(float& out, double value) { out = static_cast<float>(value); }
+
 // To nearest even. Goes through float: 53 -> 24 -> 8 bits can differ from 53 -> 8 by one ulp at a tie.
-uint16_t to_bf16(double value) {
+void narrow_to(uint16_t& out, double value) {
   const float narrow = static_cast<float>(value);
   uint32_t bits;
   std::memcpy(&bits, &narrow, sizeof bits);
-  if (std::isnan(narrow)) {
-    return 0x7fff;
-  }
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  out = std::isnan(narrow) ? uint16_t{0x7fff}
+                           : static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 bool misaligned(const void* pointer) { return (reinterpret_cast<uintptr_t>(pointer) & 15u) != 0; }
 
 // Row of `output`, in tokens, of position p of query block q.
-int64_t output_row(const BlockSparseAttentionParams& params, int64_t q, int64_t p) {
+template <class Element>
+int64_t output_row(const BlockSparseAttentionParamsOf<Element>& params, int64_t q, int64_t p) {
   if (!params.raster_output) {
     return q * kAttentionBlock + p;
   }
@@ -44,9 +47,8 @@ int64_t output_row(const BlockSparseAttentionParams& params, int64_t q, int64_t 
   return (t * params.height + y) * params.width + x;
 }
 
-}  // namespace
-
-int check_block_sparse_attention(const BlockSparseAttentionParams& params) {
+template <class Element>
+int check(const BlockSparseAttentionParamsOf<Element>& params) {
   const int64_t rows = static_cast<int64_t>(params.heads) * params.q_blocks;
   if (params.heads <= 0 || params.q_blocks <= 0 || params.windows <= 0 || params.slots <= 0 ||
       params.ring_slots < 0 || params.current_slots < 0 ||
@@ -85,15 +87,16 @@ int check_block_sparse_attention(const BlockSparseAttentionParams& params) {
   return 0;
 }
 
-int block_sparse_attention_ref(const BlockSparseAttentionParams& params) {
-  if (const int status = check_block_sparse_attention(params)) {
+template <class Element>
+int attend(const BlockSparseAttentionParamsOf<Element>& params) {
+  if (const int status = check(params)) {
     return status;
   }
   const int64_t dim = params.head_dim;
   const int64_t pitch = params.heads * dim;
   std::vector<double> score;
-  std::vector<const uint16_t*> key_row;
-  std::vector<const uint16_t*> value_row;
+  std::vector<const Element*> key_row;
+  std::vector<const Element*> value_row;
   std::vector<double> sum(dim);
   for (int64_t head = 0; head < params.heads; ++head) {
     for (int64_t q = 0; q < params.q_blocks; ++q) {
@@ -114,12 +117,12 @@ int block_sparse_attention_ref(const BlockSparseAttentionParams& params) {
       }
       score.resize(key_row.size());
       for (int64_t p = 0; p < kAttentionBlock; ++p) {
-        const uint16_t* query = params.query + (q * kAttentionBlock + p) * pitch + head * dim;
+        const Element* query = params.query + (q * kAttentionBlock + p) * pitch + head * dim;
         double largest = -INFINITY;
         for (size_t i = 0; i < score.size(); ++i) {
           double dot = 0;
           for (int64_t c = 0; c < dim; ++c) {
-            dot += from_bf16(query[c]) * from_bf16(key_row[i][c]);
+            dot += widen(query[c]) * widen(key_row[i][c]);
           }
           score[i] = dot * params.softmax_scale;
           largest = std::max(largest, score[i]);
@@ -130,17 +133,25 @@ int block_sparse_attention_ref(const BlockSparseAttentionParams& params) {
           const double weight = std::exp(score[i] - largest);
           total += weight;
           for (int64_t c = 0; c < dim; ++c) {
-            sum[c] += weight * from_bf16(value_row[i][c]);
+            sum[c] += weight * widen(value_row[i][c]);
           }
         }
-        uint16_t* out = params.output + output_row(params, q, p) * pitch + head * dim;
+        Element* out = params.output + output_row(params, q, p) * pitch + head * dim;
         for (int64_t c = 0; c < dim; ++c) {
-          out[c] = total > 0 ? to_bf16(sum[c] / total) : uint16_t{0};
+          narrow_to(out[c], total > 0 ? sum[c] / total : 0.0);
         }
       }
     }
   }
   return 0;
 }
+
+}  // namespace
+
+int check_block_sparse_attention(const BlockSparseAttentionParams& params) { return check(params); }
+int check_block_sparse_attention(const BlockSparseAttentionParamsF32& params) { return check(params); }
+
+int block_sparse_attention_ref(const BlockSparseAttentionParams& params) { return attend(params); }
+int block_sparse_attention_ref(const BlockSparseAttentionParamsF32& params) { return attend(params); }
 
 }  // namespace flashvsr
