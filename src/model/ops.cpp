@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "model/layers.h"
+#include "model/ops_cpu.h"
 #include "model/philox.h"
 #include "model/rope3d.h"
 #include "model/window.h"
@@ -249,9 +250,10 @@ at::Tensor op_block_sparse_attention(const at::Tensor& q, const Maybe& key_ring,
                                      const at::Tensor& row_begin, const at::Tensor& column,
                                      int64_t heads, int64_t f, int64_t h, int64_t w) {
   const at::Tensor none;
-  return reference::block_sparse_attention(
-      q, {key_ring.value_or(none), value_ring.value_or(none), key_now, value_now}, slot_map,
-      {row_begin, column}, heads, {f, h, w});
+  const AttentionKv kv{key_ring.value_or(none), value_ring.value_or(none), key_now, value_now};
+  const auto run = cpu::takes_attention(q, kv, heads) ? cpu::block_sparse_attention
+                                                      : reference::block_sparse_attention;
+  return run(q, kv, slot_map, {row_begin, column}, heads, {f, h, w});
 }
 
 // Schemas have signed integers only; the bits are the seed's.
@@ -347,7 +349,9 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("time_grow(Tensor x, Tensor weight, int grow) -> Tensor");
 }
 
-// Composite: made of ATen calls, so any device runs them and autograd sees through.
+// Composite: made of ATen calls, so any device runs them and autograd sees through. Where there is a
+// kernel for the CPU, op_ takes it for tensors that it takes: under a dispatch key of its own it would
+// hide the reference from autograd.
 TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("layer_norm_modulate", reference::layer_norm_modulate);
   m.impl("layer_norm_affine", reference::layer_norm_affine);

@@ -3,7 +3,8 @@
 // The one dispatch point where own kernels replace reference operations. Each
 // function below calls the operator `flashvsr::<name>` through LibTorch's dispatcher:
 // the reference (ATen, in ops.cpp, any device) is registered for every backend, the CUDA
-// library overrides it for CUDA tensors when it is loaded. `reference::` is always there.
+// library overrides it for CUDA tensors when it is loaded; host tensors go to the kernels of
+// ops_cpu.h where these take them. `reference::` is always there.
 //
 // FLASHVSR_REFERENCE=1 in the environment always takes the reference.
 // When a CUDA tensor meets no kernel of ours, that is logged once per operator at INFO;
@@ -93,7 +94,7 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   /* softmax(q k^T / sqrt(head_dim)) v over the listed blocks; rows without blocks give 0.      */ \
   /*   q [Sq,128,D]   slot_map int32, on the device: KvCache::slot_map   result [S, D] in RASTER  */ \
   /*   order of `grid`; fp32 accumulation, probabilities rounded to the dtype before the        */ \
-  /*   product with v                                                                           */ \
+  /*   product with v (kernels/cpu: or not rounded at all)                                      */ \
   at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,                   \
                                     const at::Tensor& slot_map, const BlockPairs& pairs,          \
                                     int64_t heads, const TokenGrid& grid);                        \

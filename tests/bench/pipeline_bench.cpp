@@ -15,6 +15,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +24,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "image/color_fix.h"
+#include "io/json.h"
+#include "io/model_config.h"
 #include "model/upscaler.h"
 #include "tests/support/random_weights.h"
 
@@ -35,6 +39,10 @@ struct BenchOptions {
   bool fixed_mask = true;
   std::string commit = "unknown";
 };
+
+double least(const std::vector<double>& values) {
+  return values.empty() ? 0 : *std::min_element(values.begin(), values.end());
+}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -77,6 +85,18 @@ class FixedMasks {
   double density_ = 0;
 };
 
+// "full", "student", or the path of a config.json, whose transformer is switched on.
+ModelConfig config_of(const std::string& name) {
+  if (name == "full") return ModelConfig();
+  if (name == "student") return random_student_config();
+  std::ifstream file(name);
+  FLASHVSR_CHECK(file.good(), ErrorCode::kInvalidArgument, name, ": neither full, student nor a file");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  ModelConfig config = config_from_json(parse_json(text, name), name);
+  config.has_transformer = true;
+  return config;
+}
+
 int run(const BenchOptions& o) {
   const c10::InferenceMode guard;
   if (o.device != "cpu") {
@@ -89,7 +109,7 @@ int run(const BenchOptions& o) {
   at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(false);
 
-  const ModelConfig config = o.config == "student" ? random_student_config() : ModelConfig();
+  const ModelConfig config = config_of(o.config);
   Upscaler model(config);
   randomize(model, device, dtype, false);
   RunOptions options;
@@ -146,11 +166,12 @@ int run(const BenchOptions& o) {
   std::printf(
       "{\"bench\":\"pipeline\",\"config\":\"%s\",\"height\":%ld,\"width\":%ld,\"precision\":\"%s\",\"device\":\"%s\","
       "\"sparse_ratio\":%.2f,\"density\":%.4f,\"chunks\":%zu,\"chunk_ms\":%.2f,\"fps\":%.2f,\"chunk_ms_min\":%.2f,"
-      "\"projector_ms\":%.2f,\"transformer_ms\":%.2f,\"decoder_ms\":%.2f,\"color_ms\":%.2f,\"first_cold_ms\":%.1f,"
+      "\"projector_ms\":%.2f,\"transformer_ms\":%.2f,\"decoder_ms\":%.2f,\"color_ms\":%.2f,\"least_ms\":[%.2f,%.2f,%.2f],"
+      "\"first_cold_ms\":%.1f,"
       "\"first_warm_ms\":%.1f,\"peak_gib\":%.2f,\"reference\":%s,\"commit\":\"%s\"}\n",
       o.config.c_str(), o.height, o.width, o.precision.c_str(), o.device.c_str(), o.sparse_ratio, masks.density(),
-      chunk.size(), ms, 8000 / ms, chunk.empty() ? 0 : *std::min_element(chunk.begin(), chunk.end()), median(projector),
-      median(transformer), median(decoder), median(color), first_ms, first_warm_ms, peak / 1073741824.0,
+      chunk.size(), ms, 8000 / ms, least(chunk), median(projector), median(transformer), median(decoder),
+      median(color), least(projector), least(transformer), least(decoder), first_ms, first_warm_ms, peak / 1073741824.0,
       std::getenv("FLASHVSR_REFERENCE") != nullptr ? "true" : "false", o.commit.c_str());
   return 0;
 }
@@ -174,7 +195,7 @@ int main(int argc, char** argv) {
     else if (arg == "--commit") o.commit = value();
     else {
       std::fprintf(stderr,
-                   "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32|fp8] [--config full|student]\n"
+                   "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32|fp8] [--config full|student|FILE.json]\n"
                    "  [--height 768] [--width 1408] [--chunks 20] [--sparse-ratio 2.0] [--model-mask] [--commit HASH]\n",
                    argv[0]);
       return 2;
