@@ -25,23 +25,9 @@
 #include <cstdint>
 
 #include "kernels/block_sparse_attention.h"
+#include "kernels/cpu/cpu_isa.h"
 
 namespace flashvsr {
-
-enum class CpuIsa : int32_t {
-  kPortable = 0,    // the compiler's vectors of four floats
-  kAvx2 = 1,        // with FMA
-  kAvx512 = 2,      // F, BW, DQ, VL
-  kAvx512Bf16 = 3,  // and products of bf16 pairs; fp32 runs as kAvx512
-};
-
-const char* name_of(CpuIsa isa);
-
-// Is it in this build and can this CPU and its system run it? kPortable always.
-bool runs_here(CpuIsa isa);
-
-// The last one that runs here.
-CpuIsa best_cpu_isa();
 
 constexpr size_t kCpuAttentionWorkspace = 280 * 1024;  // bytes, 64-byte aligned, contents irrelevant
 

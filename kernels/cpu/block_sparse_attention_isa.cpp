@@ -5,10 +5,8 @@
 // the output. A query's maximum and sum are lanes of a vector, so that nothing is summed across lanes.
 //
 // Words: the 32 bits that a lane multiplies at a time, one float or (kPairs) two bf16.
-//
-// No std:: and no inline function of other headers in here: the linker would keep one copy of such
-// a function for the whole library, perhaps this file's, which other CPUs cannot run.
-#include "kernels/cpu/block_sparse_attention_isa.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/lanes.h"
 
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -19,53 +17,13 @@ namespace FLASHVSR_ISA {
 namespace {
 
 // kTileRows x kTileVectors accumulators stay in registers: 32, 16 and 16 of them.
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kTileRows = 8, kTileVectors = 2;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8, kTileRows = 4, kTileVectors = 2;
-#else
-constexpr int kLanes = 4, kTileRows = 4, kTileVectors = 2;
-#endif
+constexpr int kTileRows = kLanes == 16 ? 8 : 4, kTileVectors = 2;
 constexpr int kPanel = kLanes * kTileVectors;  // queries worked on at a time
 constexpr int kPanels = kAttentionBlock / kPanel;
 constexpr int kMostDim = 128;
 
-typedef float Vec __attribute__((vector_size(kLanes * 4)));
-typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
-typedef uint32_t WordVec __attribute__((vector_size(kLanes * 4)));
-typedef uint16_t HalfVec __attribute__((vector_size(kLanes * 2)));
 // Memory that holds floats or pairs of bf16.
 typedef uint32_t Word __attribute__((may_alias));
-
-#define FLASHVSR_INLINE inline __attribute__((always_inline))
-
-template <class V>
-FLASHVSR_INLINE V load(const void* from) {
-  V value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class V>
-FLASHVSR_INLINE void store(void* to, V value) {
-  __builtin_memcpy(to, &value, sizeof value);
-}
-
-FLASHVSR_INLINE Vec splat(float value) { return value - Vec{}; }
-
-// lanes of words from floats or bf16
-FLASHVSR_INLINE WordVec load_floats(const float* from) { return load<WordVec>(from); }
-FLASHVSR_INLINE WordVec load_floats(const uint16_t* from) {
-  return __builtin_convertvector(load<HalfVec>(from), WordVec) << 16;
-}
-
-FLASHVSR_INLINE void store_floats(float* to, Vec value) { store(to, value); }
-// To nearest even.
-FLASHVSR_INLINE void store_floats(uint16_t* to, Vec value) {
-  const WordVec bits = (WordVec)value;
-  const WordVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  store(to, __builtin_convertvector(value == value ? rounded : rounded * 0 + 0x7fffu, HalfVec));
-}
 
 struct Floats {
   static constexpr bool kPairs = false;
@@ -90,24 +48,6 @@ struct Pairs {
   }
 };
 #endif
-
-// 2^x for x <= 0 and a little above; below -126 as -126; NaN stays NaN.
-FLASHVSR_INLINE Vec power_of_two(Vec x) {
-  const Vec lowest = splat(-126.f);
-  x = lowest > x ? lowest : x;
-  const Vec shifter = splat(0x1.8p23f);  // the sum's last bits are round(x)
-  const Vec shifted = x + shifter;
-  const Vec f = x - (shifted - shifter);  // [-0.5, 0.5]
-  // Least relative error of degree 6, exact at 0: 2.6e-9.
-  Vec y = splat(1.55946778e-4f);
-  y = y * f + 1.34066434e-3f;
-  y = y * f + 9.61769279e-3f;
-  y = y * f + 5.55031039e-2f;
-  y = y * f + 2.40226522e-1f;
-  y = y * f + 6.93147242e-1f;
-  y = y * f + 1.f;
-  return y * (Vec)(((WordVec)shifted - (0x4b400000u - 127u)) << 23);
-}
 
 // Exchanges rows and lanes.
 FLASHVSR_INLINE void transpose(WordVec (&row)[kLanes]) {

@@ -234,7 +234,10 @@ NormRopeWindowResult op_norm_rope_window(const at::Tensor& qkv, const at::Tensor
                                          const at::Tensor& k_weight, double eps, int64_t heads,
                                          int64_t f, int64_t h, int64_t w, const at::Tensor& cos,
                                          const at::Tensor& sin) {
-  WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
+  const auto run = cpu::takes_norm_rope_window(qkv, q_weight, k_weight, heads, cos, sin)
+                       ? cpu::norm_rope_window
+                       : reference::norm_rope_window;
+  WindowedQkv r = run(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
   return {r.q, r.k, r.v, r.q_mean, r.k_mean};
 }
 
@@ -278,7 +281,35 @@ using ResidualNormResult = std::tuple<at::Tensor, at::Tensor>;
 ResidualNormResult op_residual_norm(const at::Tensor& x, const at::Tensor& y, const Maybe& gate,
                                     const at::Tensor& scale, const at::Tensor& shift, double eps,
                                     bool affine) {
-  return reference::residual_norm(x, y, gate.value_or(at::Tensor()), scale, shift, eps, affine);
+  const at::Tensor factor = gate.value_or(at::Tensor());
+  const auto run = cpu::takes_rows({&x, &y, &factor, &scale, &shift}) ? cpu::residual_norm
+                                                                      : reference::residual_norm;
+  return run(x, y, factor, scale, shift, eps, affine);
+}
+
+at::Tensor op_layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps) {
+  const auto run = cpu::takes_rows({&x, &scale1, &shift}) ? cpu::layer_norm_modulate : reference::layer_norm_modulate;
+  return run(x, scale1, shift, eps);
+}
+
+at::Tensor op_layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  const auto run = cpu::takes_rows({&x, &weight, &bias}) ? cpu::layer_norm_affine : reference::layer_norm_affine;
+  return run(x, weight, bias, eps);
+}
+
+at::Tensor op_rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const auto run = cpu::takes_rows({&x, &weight}) ? cpu::rms_norm_rows : reference::rms_norm_rows;
+  return run(x, weight, eps);
+}
+
+at::Tensor op_gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  const auto run = cpu::takes_rows({&x, &y, &gate}) ? cpu::gated_residual : reference::gated_residual;
+  return run(x, y, gate);
+}
+
+at::Tensor op_linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto run = cpu::takes_rows({&x, &weight, &bias}) ? cpu::linear_gelu : reference::linear_gelu;
+  return run(x, weight, bias);
 }
 
 using ResidualNorm8Result = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
@@ -353,16 +384,16 @@ TORCH_LIBRARY(flashvsr, m) {
 // kernel for the CPU, op_ takes it for tensors that it takes: under a dispatch key of its own it would
 // hide the reference from autograd.
 TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
-  m.impl("layer_norm_modulate", reference::layer_norm_modulate);
-  m.impl("layer_norm_affine", reference::layer_norm_affine);
+  m.impl("layer_norm_modulate", op_layer_norm_modulate);
+  m.impl("layer_norm_affine", op_layer_norm_affine);
   m.impl("residual_norm", op_residual_norm);
   m.impl("quantize_rows", reference::quantize_rows);
   m.impl("scaled_linear", reference::scaled_linear);
   m.impl("residual_norm8", op_residual_norm8);
-  m.impl("gated_residual", reference::gated_residual);
-  m.impl("linear_gelu", reference::linear_gelu);
+  m.impl("gated_residual", op_gated_residual);
+  m.impl("linear_gelu", op_linear_gelu);
   m.impl("norm_rope_window", op_norm_rope_window);
-  m.impl("rms_norm_rows", reference::rms_norm_rows);
+  m.impl("rms_norm_rows", op_rms_norm_rows);
   m.impl("block_mask", op_block_mask);
   m.impl("block_sparse_attention", op_block_sparse_attention);
   m.impl("projector_conv", reference::projector_conv);

@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/linear.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +15,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/block_sparse_attention_cpu.h"
+#include "kernels/cpu/rows_cpu.h"
 
 namespace flashvsr::cpu {
 namespace {
@@ -21,6 +24,11 @@ bool is_plain(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) && x.is_contiguous() &&
          reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 &&
          !(at::GradMode::is_enabled() && x.requires_grad());
+}
+
+CpuIsa isa_here() {
+  static const CpuIsa isa = best_cpu_isa();
+  return isa;
 }
 
 void* attention_workspace() {
@@ -62,7 +70,7 @@ void attend(const at::Tensor& q, const AttentionKv& kv, const at::Tensor& slot_m
   p.width = static_cast<int32_t>(grid.w);
 
   // Rows differ in length and threads in speed: each takes the next row that is left.
-  static const CpuIsa isa = best_cpu_isa();
+  const CpuIsa isa = isa_here();
   const int64_t rows = heads * p.q_blocks;
   std::atomic<int64_t> next{0};
   std::atomic<int> status{0};
@@ -74,7 +82,141 @@ void attend(const at::Tensor& q, const AttentionKv& kv, const at::Tensor& slot_m
   FLASHVSR_CHECK(status == 0, ErrorCode::kInternal, "block_sparse_attention: the CPU kernel refused ", q.sizes());
 }
 
+const uint16_t* bits(const at::Tensor& x) {
+  return x.defined() ? static_cast<const uint16_t*>(x.const_data_ptr()) : nullptr;
+}
+uint16_t* mutable_bits(const at::Tensor& x) { return static_cast<uint16_t*>(x.mutable_data_ptr()); }
+
+// Calls kernel(begin, end) on parts of [0, count).
+template <class Kernel>
+void split(const char* name, int64_t count, int64_t grain, const Kernel& kernel) {
+  std::atomic<int> status{0};
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    if (const int bad = kernel(begin, end)) status = bad;
+  });
+  FLASHVSR_CHECK(status == 0, ErrorCode::kInternal, name, ": the CPU kernel refused its arguments");
+}
+
+void run_rows(LayerNormModulateParams& p, const at::Tensor& x, const char* name) {
+  p.x = bits(x);
+  p.rows = x.size(0);
+  p.dim = static_cast<int32_t>(x.size(1));
+  split(name, p.rows, 64, [&](int64_t begin, int64_t end) { return layer_norm_modulate_cpu(p, isa_here(), begin, end); });
+}
+
+at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps, RowNorm norm,
+                     const char* name) {
+  const at::Tensor out = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.scale1 = bits(scale1);
+  p.shift = bits(shift);
+  p.out = mutable_bits(out);
+  p.eps = static_cast<float>(eps);
+  p.norm = norm;
+  run_rows(p, x, name);
+  return out;
+}
+
 }  // namespace
+
+bool takes_rows(std::initializer_list<const at::Tensor*> rows) {
+  for (const at::Tensor* x : rows) {
+    if (x->defined() && !(is_plain(*x) && x->scalar_type() == at::kBFloat16 && x->numel() > 0 &&
+                          x->size(-1) % 16 == 0 && x->size(-1) <= 3072 && x->dim() <= 2)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps) {
+  return norm_rows(x, scale1, shift, eps, RowNorm::kModulate, "layer_norm_modulate");
+}
+
+at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
+  return norm_rows(x, weight, bias, eps, RowNorm::kAffine, "layer_norm_affine");
+}
+
+at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return norm_rows(x, weight, {}, eps, RowNorm::kRms, "rms_norm_rows");
+}
+
+at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  const at::Tensor sum = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.y = bits(y);
+  p.gate = bits(gate);
+  p.sum = mutable_bits(sum);
+  p.norm = RowNorm::kNone;
+  run_rows(p, x, "gated_residual");
+  return sum;
+}
+
+std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate,
+                                                 const at::Tensor& scale, const at::Tensor& shift, double eps,
+                                                 bool affine) {
+  const at::Tensor sum = at::empty_like(x), out = at::empty_like(x);
+  LayerNormModulateParams p;
+  p.y = bits(y);
+  p.gate = bits(gate);
+  p.scale1 = bits(scale);
+  p.shift = bits(shift);
+  p.sum = mutable_bits(sum);
+  p.out = mutable_bits(out);
+  p.eps = static_cast<float>(eps);
+  p.norm = affine ? RowNorm::kAffine : RowNorm::kModulate;
+  run_rows(p, x, "residual_norm");
+  return {sum, out};
+}
+
+at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor out = at::linear(x, weight, bias);
+  uint16_t* const values = mutable_bits(out);
+  split("gelu", out.numel() / 16, 1024,
+        [&](int64_t begin, int64_t end) { return gelu_cpu(values, isa_here(), begin * 16, end * 16); });
+  return out;
+}
+
+bool takes_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight,
+                            int64_t heads, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t dim = q_weight.size(0), head_dim = dim / heads;
+  const auto is_table = [](const at::Tensor& x) {
+    return x.is_cpu() && x.scalar_type() == at::kDouble && x.is_contiguous();
+  };
+  return is_plain(qkv) && qkv.scalar_type() == at::kBFloat16 && qkv.size(0) > 0 && takes_rows({&q_weight, &k_weight}) &&
+         (head_dim == 64 || head_dim == 128) && dim <= 1536 && is_table(cos) && is_table(sin);
+}
+
+WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
+                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t dim = qkv.size(1) / 3, windows = grid.tokens() / kAttentionBlock;
+  WindowedQkv out;
+  out.q = at::empty({windows, kAttentionBlock, dim}, qkv.options());
+  out.k = at::empty_like(out.q);
+  out.v = at::empty_like(out.q);
+  out.q_mean = at::empty({windows, dim}, qkv.options());
+  out.k_mean = at::empty_like(out.q_mean);
+  NormRopeWindowParams p;
+  p.qkv = bits(qkv);
+  p.q_weight = bits(q_weight);
+  p.k_weight = bits(k_weight);
+  p.cosine = cos.const_data_ptr<double>();
+  p.sine = sin.const_data_ptr<double>();
+  p.q = mutable_bits(out.q);
+  p.k = mutable_bits(out.k);
+  p.v = mutable_bits(out.v);
+  p.q_mean = mutable_bits(out.q_mean);
+  p.k_mean = mutable_bits(out.k_mean);
+  p.frames = static_cast<int32_t>(grid.f);
+  p.height = static_cast<int32_t>(grid.h);
+  p.width = static_cast<int32_t>(grid.w);
+  p.dim = static_cast<int32_t>(dim);
+  p.head_dim = static_cast<int32_t>(dim / heads);
+  p.eps = static_cast<float>(eps);
+  split("norm_rope_window", windows, 1,
+        [&](int64_t begin, int64_t end) { return norm_rope_window_cpu(p, isa_here(), begin, end); });
+  return out;
+}
 
 bool takes_attention(const at::Tensor& q, const AttentionKv& kv, int64_t heads) {
   const int64_t head_dim = q.size(2) / heads;

@@ -8,15 +8,36 @@
 #ifndef FLASHVSR_MODEL_OPS_CPU_H_
 #define FLASHVSR_MODEL_OPS_CPU_H_
 
+#include <initializer_list>
+#include <tuple>
+
 #include "model/ops.h"
 
 namespace flashvsr::cpu {
 
+// bf16 or fp32, head_dim 64 or 128.
 bool takes_attention(const at::Tensor& q, const AttentionKv& kv, int64_t heads);
-
 // kernels/cpu/block_sparse_attention_cpu.h
 at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv, const at::Tensor& slot_map,
                                   const BlockPairs& pairs, int64_t heads, const TokenGrid& grid);
+
+// kernels/cpu/rows_cpu.h. Rows x [S, D]: bf16, D a multiple of 16; in fp32 the reference stays, whose order of
+// sums the golden tests hold to the last digits. Undefined tensors are not looked at.
+bool takes_rows(std::initializer_list<const at::Tensor*> rows);
+at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps);
+at::Tensor layer_norm_affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
+at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate);
+std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate,
+                                                 const at::Tensor& scale, const at::Tensor& shift, double eps,
+                                                 bool affine);
+at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// As takes_rows, head_dim 64 or 128 and D up to 1536.
+bool takes_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight,
+                            int64_t heads, const at::Tensor& cos, const at::Tensor& sin);
+WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
+                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin);
 
 }  // namespace flashvsr::cpu
 
