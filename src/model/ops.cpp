@@ -212,8 +212,15 @@ at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Ten
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
   const at::Tensor y = at::conv2d(x, weight);
   if (grow == 1) return y;
-  return y.reshape({y.size(0) * grow, y.size(1) / grow, y.size(2), y.size(3)})
-      .contiguous(x.suggest_memory_format());
+  const int64_t steps = y.size(0), channels = y.size(1) / grow, height = y.size(2), width = y.size(3);
+  // In the order of the result's memory, so that one copy makes it.
+  if (x.suggest_memory_format() == at::MemoryFormat::ChannelsLast) {
+    return y.view({steps, grow, channels, height, width})
+        .permute({0, 1, 3, 4, 2})
+        .reshape({steps * grow, height, width, channels})
+        .permute({0, 3, 1, 2});
+  }
+  return y.reshape({steps * grow, channels, height, width});
 }
 
 }  // namespace reference

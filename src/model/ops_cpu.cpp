@@ -11,7 +11,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <string>
 
 #include "base/error.h"
 #include "kernels/cpu/block_sparse_attention_cpu.h"
@@ -26,8 +28,17 @@ bool is_plain(const at::Tensor& x) {
          !(at::GradMode::is_enabled() && x.requires_grad());
 }
 
+CpuIsa chosen_isa() {
+  const char* name = std::getenv("FLASHVSR_CPU_ISA");
+  if (name == nullptr || name[0] == '\0') return best_cpu_isa();
+  for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16}) {
+    if (std::strcmp(name, name_of(isa)) == 0 && runs_here(isa)) return isa;
+  }
+  throw Error(ErrorCode::kInvalidArgument, std::string("FLASHVSR_CPU_ISA=") + name + " is not known or does not run here");
+}
+
 CpuIsa isa_here() {
-  static const CpuIsa isa = best_cpu_isa();
+  static const CpuIsa isa = chosen_isa();
   return isa;
 }
 

@@ -3,6 +3,9 @@
 // Operations of model/ops.h with own CPU kernels, for tensors that `takes` accepts: host memory, bf16 or fp32,
 // no gradient asked for. ops.cpp asks and goes to the reference otherwise.
 //
+// FLASHVSR_CPU_ISA=portable|avx2|avx512|avx512bf16 in the environment chooses the instruction set (for tests and
+// benchmarks); without it the best that runs here. Another name, or one that does not run here: kInvalidArgument.
+//
 // Threads: LibTorch's. What a call needs beside its result is kept by each thread for the next call.
 // Thread-safety: safe.
 #ifndef FLASHVSR_MODEL_OPS_CPU_H_
