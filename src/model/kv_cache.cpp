@@ -8,6 +8,49 @@
 #include "base/error.h"
 
 namespace flashvsr {
+namespace {
+
+constexpr double kLargestE4m3 = 448;
+constexpr double kLeastScale = 0x1p-14;  // the least that fp16 holds without loss
+
+// Channels that share a scale.
+int64_t group_of(int64_t dim) { return dim % 64 == 0 ? 64 : dim; }
+
+}  // namespace
+
+void KvCache::Stored::put(int64_t place, const at::Tensor& slot) {
+  if (!scale.defined()) {
+    values[place].copy_(slot);
+    return;
+  }
+  const at::Tensor groups = slot.unflatten(-1, {scale.size(3), -1});
+  // The least power of two that brings the largest value of the group below e4m3's.
+  const at::Tensor largest = groups.abs().amax(-1).to(at::kFloat);
+  const at::Tensor step = at::exp2(at::ceil(at::log2((largest / kLargestE4m3).clamp_min(kLeastScale))));
+  scale[place].copy_(step);
+  values[place].copy_((groups / step.to(slot.scalar_type()).unsqueeze(-1)).flatten(-2));
+}
+
+at::Tensor KvCache::Stored::get(const at::TensorOptions& options) const {
+  if (!scale.defined()) return values.to(options.device());
+  const at::Tensor result = values.to(options.device()).to(options.dtype());
+  result.unflatten(-1, {scale.size(3), -1}).mul_(scale.to(options.device()).unsqueeze(-1));
+  return result;
+}
+
+int64_t KvCache::Stored::bytes() const {
+  return static_cast<int64_t>(values.nbytes()) + (scale.defined() ? static_cast<int64_t>(scale.nbytes()) : 0);
+}
+
+KvCache::Stored KvCache::make_store(const at::Tensor& like, int64_t windows) const {
+  const int64_t tokens = like.size(1), dim = like.size(2);
+  const auto options = is_in_host(storage_) ? like.options().device(at::kCPU) : like.options();
+  const bool is_small = is_in_8_bits(storage_);
+  Stored stored;
+  stored.values = at::empty({capacity_, windows, tokens, dim}, is_small ? options.dtype(at::kFloat8_e4m3fn) : options);
+  if (is_small) stored.scale = at::empty({capacity_, windows, tokens, dim / group_of(dim)}, options);
+  return stored;
+}
 
 std::vector<int32_t> KvCache::slot_map(int64_t new_slots) const {
   std::vector<int32_t> map;
@@ -16,9 +59,11 @@ std::vector<int32_t> KvCache::slot_map(int64_t new_slots) const {
   return map;
 }
 
-const KvRing& KvCache::layer(int64_t index) const {
-  static const KvRing kEmpty;
-  return index < static_cast<int64_t>(layers_.size()) ? layers_[index] : kEmpty;
+KvRing KvCache::layer(int64_t index) const {
+  if (index >= static_cast<int64_t>(layers_.size()) || !layers_[index].key_mean.defined()) return {};
+  const Layer& layer = layers_[index];
+  const at::TensorOptions options = layer.key_mean.options();
+  return {layer.key.get(options), layer.value.get(options), layer.key_mean};
 }
 
 void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& value,
@@ -30,10 +75,10 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
   if (capacity_ == 0) capacity_ = std::max<int64_t>(kv_chunks, 2);
   if (index >= static_cast<int64_t>(layers_.size())) layers_.resize(index + 1);
   const int64_t windows = key.size(0) / new_slots;
-  KvRing& ring = layers_[index];
-  if (!ring.key.defined()) {
-    ring.key = at::empty({capacity_, windows, key.size(1), key.size(2)}, key.options());
-    ring.value = at::empty_like(ring.key);
+  Layer& ring = layers_[index];
+  if (!ring.key_mean.defined()) {
+    ring.key = make_store(key, windows);
+    ring.value = make_store(value, windows);
     ring.key_mean = at::empty({capacity_, windows, key.size(2)}, key_mean.options());
   }
   const int64_t seen = held_ + new_slots, first_kept = dropped(seen, kv_chunks);
@@ -41,8 +86,8 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
                  seen - first_kept, " slots for a ring of ", capacity_);
   for (int64_t slot = std::max(held_, first_kept); slot < seen; ++slot) {
     const int64_t place = (head_ + slot) % capacity_, begin = (slot - held_) * windows;
-    ring.key[place].copy_(key.narrow(0, begin, windows));
-    ring.value[place].copy_(value.narrow(0, begin, windows));
+    ring.key.put(place, key.narrow(0, begin, windows));
+    ring.value.put(place, value.narrow(0, begin, windows));
     ring.key_mean[place].copy_(key_mean.narrow(0, begin, windows));
   }
 }
@@ -55,16 +100,18 @@ void KvCache::advance(int64_t new_slots, int64_t kv_chunks) {
 
 KvCache KvCache::clone() const {
   KvCache copy = *this;
-  for (KvRing& ring : copy.layers_) {
-    if (ring.key.defined()) ring = {ring.key.clone(), ring.value.clone(), ring.key_mean.clone()};
+  for (Layer& ring : copy.layers_) {
+    for (at::Tensor* tensor : {&ring.key.values, &ring.key.scale, &ring.value.values, &ring.value.scale, &ring.key_mean}) {
+      if (tensor->defined()) *tensor = tensor->clone();
+    }
   }
   return copy;
 }
 
 int64_t KvCache::bytes() const {
   int64_t total = 0;
-  for (const KvRing& ring : layers_) {
-    if (ring.key.defined()) total += 2 * ring.key.nbytes() + ring.key_mean.nbytes();
+  for (const Layer& ring : layers_) {
+    if (ring.key_mean.defined()) total += ring.key.bytes() + ring.value.bytes() + static_cast<int64_t>(ring.key_mean.nbytes());
   }
   return total;
 }

@@ -15,12 +15,22 @@
 //     for each layer: attend(cache.layer(n), now, map); cache.store(n, now..., kv_chunks);
 //     cache.advance(new_slots, kv_chunks);
 //
+// Where memory is short the rings are kept in another form, and `layer` makes one layer's anew:
+//
+//   kFp8      key and value in e4m3 with a scale for each token and 64 channels (all of them where
+//             64 do not divide D). Scales are powers of two: making a value anew does not round.
+//             About half the memory of bf16; relative error of a value at most 1/16.
+//   kHost     in host memory; nothing is lost. Every chunk copies the ring to the device and its newest
+//             slot back.
+//   kHostFp8  both
+//
 // Thread-safety: unsafe.
 // Source: model.md 4.4 items 4-6.
 #ifndef FLASHVSR_MODEL_KV_CACHE_H_
 #define FLASHVSR_MODEL_KV_CACHE_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/TensorOptions.h>
 
 #include <cstdint>
 #include <vector>
@@ -31,13 +41,21 @@ struct KvRing {
   at::Tensor key, value, key_mean;  // undefined while nothing is held
 };
 
+enum class CacheStorage { kDevice, kFp8, kHost, kHostFp8 };
+
+constexpr bool is_in_8_bits(CacheStorage s) { return s == CacheStorage::kFp8 || s == CacheStorage::kHostFp8; }
+constexpr bool is_in_host(CacheStorage s) { return s == CacheStorage::kHost || s == CacheStorage::kHostFp8; }
+
 class KvCache {
  public:
+  explicit KvCache(CacheStorage storage = CacheStorage::kDevice) : storage_(storage) {}
+
   // Where each visible slot lies, oldest first: r >= 0 is ring slot r, r < 0 the chunk's own
   // slot -1 - r.
   std::vector<int32_t> slot_map(int64_t new_slots) const;
 
-  const KvRing& layer(int64_t index) const;
+  // kDevice: the ring itself; else a copy on the device and in the type of what was stored.
+  KvRing layer(int64_t index) const;
 
   // key, value [new_slots * L, 128, D], key_mean [new_slots * L, D] of the chunk just attended.
   void store(int64_t index, const at::Tensor& key, const at::Tensor& value,
@@ -48,12 +66,28 @@ class KvCache {
   KvCache clone() const;
 
   int64_t held() const { return held_; }
-  int64_t bytes() const;
+  int64_t bytes() const;  // wherever they are
+  CacheStorage storage() const { return storage_; }
 
  private:
+  // [capacity, L, 128, D]
+  struct Stored {
+    at::Tensor values;
+    at::Tensor scale;  // [capacity, L, 128, D / 64], 8 bits only
+    void put(int64_t place, const at::Tensor& slot);
+    at::Tensor get(const at::TensorOptions& options) const;
+    int64_t bytes() const;
+  };
+  struct Layer {
+    Stored key, value;
+    at::Tensor key_mean;
+  };
+  Stored make_store(const at::Tensor& like, int64_t windows) const;
+
   static int64_t dropped(int64_t seen, int64_t kv_chunks) { return seen > kv_chunks ? 1 : 0; }
 
-  std::vector<KvRing> layers_;
+  CacheStorage storage_;
+  std::vector<Layer> layers_;
   int64_t capacity_ = 0;
   int64_t head_ = 0;  // ring slot of the oldest held
   int64_t held_ = 0;
