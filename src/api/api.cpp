@@ -174,11 +174,24 @@ uint64_t memory_limit(const DeviceMemory& memory, double max_vram) {
   return memory.free - memory.free / 20;  // a margin of 5 %
 }
 
-MemoryPlan plan_of(const Model& model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options) {
-  const Geometry geometry(model.config(), format.width, format.height, options.scale_num, options.scale_den);
+// The plan for a session, and what it had to fit in.
+struct SessionPlan {
+  MemoryPlan memory;
+  uint64_t limit;
+};
+
+SessionPlan plan_session(const Model& model, const Geometry& geometry, const FlashVsrSessionOptions& options) {
+  const c10::Device device = model.device();
+  const uint64_t limit = memory_limit(device_memory(device), options.max_vram);
+  const uint64_t host_limit = device.is_cpu() ? limit : memory_limit(device_memory(c10::kCPU), 0);
   const int64_t kv_chunks = options.kv_chunks == 0 ? model.config().kv_chunks : options.kv_chunks;
-  return plan_memory(model.config(), geometry, kv_chunks, model.decoder, c10::elementSize(model.dtype()),
-                     model.device().is_cpu());
+  return {plan_memory({model.config(), geometry, kv_chunks, model.decoder, c10::elementSize(model.dtype()),
+                       device.is_cpu(), limit, host_limit}),
+          limit};
+}
+
+Geometry geometry_of(const Model& model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options) {
+  return Geometry(model.config(), format.width, format.height, options.scale_num, options.scale_den);
 }
 
 FlashVsrStatus model_plan(const FlashVsrModel* model, const FlashVsrFormat* format,
@@ -188,21 +201,21 @@ FlashVsrStatus model_plan(const FlashVsrModel* model, const FlashVsrFormat* form
     check_pointer(format, "format");
     check_pointer(plan, "plan");
     const FlashVsrSessionOptions known = session_options(options);
-    const MemoryPlan memory = plan_of(*model->model, *format, known);
-    const Geometry geometry(model->model->config(), format->width, format->height, known.scale_num, known.scale_den);
+    const Geometry geometry = geometry_of(*model->model, *format, known);
+    const auto [memory, limit] = plan_session(*model->model, geometry, known);
     FlashVsrPlan result{};
     result.weight_bytes = model->model->weight_bytes;
     result.session_bytes = memory.session_bytes;
-    result.tiles_x = 1;
-    result.tiles_y = 1;
+    result.tiles_x = static_cast<int32_t>(memory.tiles.columns.count());
+    result.tiles_y = static_cast<int32_t>(memory.tiles.rows.count());
     copy_text(concat(geometry.in.width, "x", geometry.in.height, " to ", geometry.out.width, "x", geometry.out.height,
-                     " whole, computed at ", geometry.padded_decoded.width, "x", geometry.padded_decoded.height, " on ",
-                     model->model->device_name, " in ", model->model->precision_name, ": weights ",
-                     readable_bytes(result.weight_bytes), ", this session about ", readable_bytes(result.session_bytes),
-                     " (state ", readable_bytes(memory.state_bytes), ", frames ", readable_bytes(memory.frame_bytes),
-                     ", activations ", readable_bytes(memory.activation_bytes), "); ",
-                     readable_bytes(memory_limit(device_memory(model->model->device()), known.max_vram)),
-                     " may be taken."),
+                     ", computed at ", geometry.padded_decoded.width, "x", geometry.padded_decoded.height, " on ",
+                     model->model->device_name, " in ", model->model->precision_name, ": ", describe(memory),
+                     "; weights ", readable_bytes(result.weight_bytes), ", this session about ",
+                     readable_bytes(result.session_bytes), " (state ", readable_bytes(memory.state_bytes), ", frames ",
+                     readable_bytes(memory.frame_bytes), ", activations ", readable_bytes(memory.activation_bytes), "); ",
+                     readable_bytes(limit), " may be taken", memory.fits ? "" : ", which is not enough",
+                     memory.refused.empty() ? "" : "; too large: ", memory.refused, "."),
               result.text);
     give(result, plan);
     return FLASHVSR_OK;
@@ -217,17 +230,18 @@ FlashVsrStatus session_open(FlashVsrModel* model, const FlashVsrFormat* format, 
     check_pointer(model, "model");
     check_pointer(format, "format");
     const FlashVsrSessionOptions known = session_options(options);
-    auto opened = std::unique_ptr<FlashVsrSession>(new FlashVsrSession{{model->model, *format, known}});
-    const c10::Device device = model->model->device();
-    const MemoryPlan memory = plan_of(*model->model, *format, known);
-    const uint64_t limit = memory_limit(device_memory(device), known.max_vram);
-    if (device.is_cuda()) {
-      FLASHVSR_CHECK(memory.session_bytes <= limit, ErrorCode::kOutOfMemory, "not enough GPU memory for ",
-                     format->width, "x", format->height, ": about ", readable_bytes(memory.session_bytes),
-                     " needed, ", readable_bytes(limit), " may be taken");
-    } else if (memory.session_bytes > limit) {
-      log(LogLevel::kWarning, "session: ", format->width, "x", format->height, " may need ",
-          readable_bytes(memory.session_bytes), ", free are ", readable_bytes(limit));
+    const auto [memory, limit] = plan_session(*model->model, geometry_of(*model->model, *format, known), known);
+    auto opened = std::unique_ptr<FlashVsrSession>(new FlashVsrSession{{model->model, *format, known, memory}});
+    if (model->model->device().is_cpu()) {
+      if (!memory.fits) {
+        log(LogLevel::kWarning, "session: ", format->width, "x", format->height, " may need ",
+            readable_bytes(memory.session_bytes), " even as ", describe(memory), "; ", readable_bytes(limit),
+            " may be taken");
+      }
+    } else {
+      FLASHVSR_CHECK(memory.fits, ErrorCode::kOutOfMemory, "not enough memory for ", format->width, "x",
+                     format->height, " even as ", describe(memory), ": about ", readable_bytes(memory.session_bytes),
+                     " needed on the GPU, ", readable_bytes(limit), " may be taken");
     }
     *session = opened.release();
     return FLASHVSR_OK;

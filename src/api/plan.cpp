@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <vector>
 
+#include "base/error.h"
 #include "stream/chunk_schedule.h"
 
 namespace flashvsr {
@@ -13,6 +15,10 @@ namespace {
 constexpr uint64_t kLatentFrames = 6;  // of the first run
 // Beyond this the CPU's decoder takes one latent at a time.
 constexpr uint64_t kCpuDecoderBytes = 1500000000;
+// That neighbouring tiles share: one attention window, and about what reaches the decoder's middle.
+constexpr int64_t kTileOverlap = 128;
+// Pageable copies, for the predicted cost.
+constexpr double kBusBytesPerSecond = 6e9;
 
 uint64_t tc_decoder_peak(const TcDecoderConfig& tc, uint64_t pixels, uint64_t latents, uint64_t value, bool is_cpu) {
   const uint64_t copies = is_cpu ? 3 : 2;
@@ -25,75 +31,206 @@ uint64_t tc_decoder_peak(const TcDecoderConfig& tc, uint64_t pixels, uint64_t la
     const uint64_t channels = width(tc.channels[stage]);
     // a MemBlock: x, x beside its past, and what is between its convolutions
     peak = std::max(peak, steps * cells * channels * 5 * value);
+    const uint64_t before = cells;
     cells *= static_cast<uint64_t>(tc.up[stage] * tc.up[stage]);
-    // grown in time, then the transition with its enlargement
+    // grown in time, then the transition with its enlargement; on a device the last one two frames at a time
     const uint64_t grown = steps * static_cast<uint64_t>(tc.grow[stage]);
     const uint64_t next = width(tc.channels[stage + 1]);
-    peak = std::max(peak, (steps * channels + grown * (channels + copies * next)) * cells * value);
+    if (stage == 2 && !is_cpu) {
+      peak = std::max(peak, ((steps + grown) * channels * before + 2 * (channels + copies * next) * cells) * value);
+    } else {
+      peak = std::max(peak, (steps * channels + grown * (channels + copies * next)) * cells * value);
+    }
     steps = grown;
   }
   // the frames: shuffled, cut, scaled or added to the enlargement
   return std::max(peak, steps * 3 * pixels * 5 * value);
 }
 
+// Bytes of one state of `pixels` without its KV cache.
+uint64_t memory_bytes(const PlanRequest& r, uint64_t pixels) {
+  const uint64_t value = r.bytes_per_value;
+  uint64_t bytes = 0;
+  if (r.config.has_transformer) {
+    const uint64_t unshuffled = 3 * static_cast<uint64_t>(r.config.lq_projector.unshuffle * r.config.lq_projector.unshuffle);
+    bytes += 2 * (pixels / 256) * (unshuffled + static_cast<uint64_t>(r.config.lq_projector.hidden1)) * value;
+  }
+  if (r.decoder == DecoderKind::kVae) {
+    // each causal convolution keeps two steps
+    return bytes + 2 * (static_cast<uint64_t>(r.config.vae.dim) * 14 + 3) * pixels * value;
+  }
+  const TcDecoderConfig& tc = r.config.tc_decoder;
+  uint64_t cells = pixels / 64;
+  for (size_t stage = 0; stage < 3; ++stage) {
+    bytes += static_cast<uint64_t>(tc.mem_blocks[stage] * tc.channels[stage]) * cells * value;
+    cells *= static_cast<uint64_t>(tc.up[stage] * tc.up[stage]);
+  }
+  return bytes;
+}
+
+uint64_t decoder_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents) {
+  const uint64_t value = r.bytes_per_value;
+  // One latent at a time; the last stage works at full size with its base width.
+  if (r.decoder == DecoderKind::kVae) return 4 * static_cast<uint64_t>(r.config.vae.dim) * pixels * 4 * value;
+  const uint64_t peak = tc_decoder_peak(r.config.tc_decoder, pixels, static_cast<uint64_t>(latents), value, r.is_cpu);
+  // and the frames so far, while they are joined
+  return latents > 1 ? peak : peak + 3 * static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs) * pixels * value;
+}
+
+uint64_t activation_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents) {
+  const uint64_t value = r.bytes_per_value, tokens = pixels / 256;  // of one latent frame
+  uint64_t bytes = decoder_bytes(r, pixels, latents);
+  if (!r.config.has_transformer) return bytes;
+  const uint64_t dim = static_cast<uint64_t>(r.config.dit.dim);
+  const uint64_t hidden = std::max<uint64_t>(static_cast<uint64_t>(r.config.dit.ffn_dim), 3 * dim);
+  const uint64_t transformer = kLatentFrames * tokens * (2 * hidden + 6 * dim) * value;
+  // a clip of four frames through both convolutions
+  const uint64_t projector =
+      tokens * 4 * static_cast<uint64_t>(r.config.lq_projector.hidden1 + r.config.lq_projector.hidden2) * 3 * value;
+  return std::max({bytes, transformer, projector});
+}
+
+// Fills the predictions of a plan whose way is set.
+void predict(const PlanRequest& r, MemoryPlan& plan) {
+  const uint64_t value = r.bytes_per_value;
+  const uint64_t pixels = static_cast<uint64_t>(r.geometry.padded_decoded.height) *
+                          static_cast<uint64_t>(r.geometry.padded_decoded.width);
+  const uint64_t model_pixels =
+      static_cast<uint64_t>(r.geometry.padded_model.height) * static_cast<uint64_t>(r.geometry.padded_model.width);
+  const uint64_t tiles = plan.tiles.count(), tile_pixels = static_cast<uint64_t>(plan.tiles.tile_pixels());
+  const bool is_tiled = tiles > 1;
+  plan.extra_work = static_cast<double>(plan.tiles.pixels()) / static_cast<double>(pixels) - 1;
+
+  if (r.config.has_transformer) {
+    const uint64_t dim = static_cast<uint64_t>(r.config.dit.dim), layers = static_cast<uint64_t>(r.config.dit.layers);
+    const uint64_t held = static_cast<uint64_t>(std::max<int64_t>(r.kv_chunks, 2));
+    const uint64_t slot = 2 * (tile_pixels / 256) * dim * 2;  // values of one layer's key and value
+    const uint64_t ring = held * slot * value;                 // of one layer
+    plan.state_bytes += tiles * layers * ring / 256;           // means of keys
+    plan.state_bytes += 3 * slot * value;                      // the first chunk's own slots
+    const uint64_t kept = is_in_8_bits(plan.cache) ? slot + slot * value / 64 : slot * value;  // of a slot
+    const uint64_t rings = tiles * layers * held * kept;
+    if (plan.cache != CacheStorage::kDevice) plan.state_bytes += ring;  // of the layer at work
+    if (is_in_8_bits(plan.cache)) plan.decoded_bytes += rings;
+    if (is_in_host(plan.cache)) {
+      plan.host_bytes += rings;
+      plan.bus_bytes += rings + rings / held;
+    } else {
+      plan.state_bytes += rings;
+    }
+  }
+  const uint64_t memory = memory_bytes(r, tile_pixels);
+  plan.state_bytes += plan.parks_in_host ? memory : tiles * memory;
+
+  const uint64_t inputs = static_cast<uint64_t>(ChunkSchedule::kFirstRunInputs);
+  const uint64_t outputs = static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs + 3);
+  const uint64_t frames = 3 * value * (inputs * model_pixels + outputs * pixels);
+  // A tile's own copy of both, and the noise of the whole picture, in fp32 and in the model's type.
+  if (is_tiled) {
+    plan.frame_bytes = frames * tile_pixels / pixels;
+    if (r.config.has_transformer) {
+      plan.frame_bytes += static_cast<uint64_t>(r.config.dit.latent_channels) * kLatentFrames * (pixels / 64) * (4 + value);
+    }
+  }
+  if (plan.parks_in_host) {
+    plan.host_bytes += frames + tiles * memory;
+    plan.bus_bytes += 2 * tiles * memory;
+  } else {
+    plan.frame_bytes += frames;
+  }
+  plan.activation_bytes = activation_bytes(r, tile_pixels, plan.decode_latents);
+  plan.session_bytes = plan.state_bytes + plan.frame_bytes + plan.activation_bytes;
+  plan.session_bytes += plan.session_bytes / (!r.is_cpu ? 16 : is_tiled ? 2 : 4);
+  plan.fits = plan.session_bytes <= r.device_limit && (r.is_cpu || plan.host_bytes <= r.host_limit);
+}
+
+std::string name_of(CacheStorage cache) {
+  return concat("KV cache", is_in_8_bits(cache) ? " in 8 bits" : "", is_in_host(cache) ? " in host memory" : "");
+}
+
+std::string name_of(const MemoryPlan& plan) {
+  if (plan.tiles.count() > 1) return concat(plan.tiles.columns.count(), "x", plan.tiles.rows.count(), " tiles");
+  if (plan.cache != CacheStorage::kDevice) return name_of(plan.cache);
+  return plan.decode_latents == 1 ? "whole, decoded latent by latent" : "whole";
+}
+
+// The ways of plan.h in their order, without predictions.
+std::vector<MemoryPlan> ways(const PlanRequest& r) {
+  const std::vector<TileGrid> grids = tile_grids(r.geometry.padded_decoded.height, r.geometry.padded_decoded.width,
+                                                 kTileOverlap, r.config.size_multiple());
+  std::vector<MemoryPlan> result;
+  MemoryPlan way;
+  way.tiles = grids[0];
+  if (r.is_cpu && r.decoder == DecoderKind::kTc &&
+      decoder_bytes(r, static_cast<uint64_t>(way.tiles.pixels()), kLatentFrames) <= kCpuDecoderBytes) {
+    result.push_back(way);
+  }
+  way.decode_latents = 1;
+  result.push_back(way);
+  const auto push = [&](CacheStorage cache, bool parks) {
+    way.cache = cache;
+    way.parks_in_host = parks;
+    result.push_back(way);
+  };
+  const bool has_cache = r.config.has_transformer;
+  if (has_cache) push(CacheStorage::kFp8, false);
+  if (has_cache && !r.is_cpu) {
+    push(CacheStorage::kHost, false);
+    push(CacheStorage::kHostFp8, false);
+  }
+  for (size_t i = 1; i < grids.size(); ++i) {
+    way.tiles = grids[i];
+    if (!has_cache) {
+      push(CacheStorage::kDevice, false);
+      if (!r.is_cpu) push(CacheStorage::kDevice, true);
+    } else if (r.is_cpu) {
+      push(CacheStorage::kFp8, false);
+    } else {
+      push(CacheStorage::kHost, false);
+      push(CacheStorage::kHost, true);
+      push(CacheStorage::kHostFp8, true);
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
-MemoryPlan plan_memory(const ModelConfig& config, const Geometry& geometry, int64_t kv_chunks, DecoderKind decoder,
-                       size_t bytes_per_value, bool is_cpu) {
-  const uint64_t value = bytes_per_value;
-  const uint64_t height = static_cast<uint64_t>(geometry.padded_decoded.height);
-  const uint64_t width = static_cast<uint64_t>(geometry.padded_decoded.width);
-  const uint64_t pixels = height * width;
-  const uint64_t model_pixels =
-      static_cast<uint64_t>(geometry.padded_model.height) * static_cast<uint64_t>(geometry.padded_model.width);
-  const uint64_t tokens = pixels / 256;  // of one latent frame
-  MemoryPlan plan;
-
-  if (config.has_transformer) {
-    const uint64_t dim = static_cast<uint64_t>(config.dit.dim);
-    const uint64_t held = static_cast<uint64_t>(std::max<int64_t>(kv_chunks, 2));
-    // key and value of the ring's slots and of the three slots of the first chunk
-    plan.state_bytes += static_cast<uint64_t>(config.dit.layers) * held * 2 * tokens * dim * 2 * value;
-    plan.state_bytes += 3 * 2 * tokens * dim * 2 * value;
-    const uint64_t unshuffled = 3 * static_cast<uint64_t>(config.lq_projector.unshuffle * config.lq_projector.unshuffle);
-    plan.state_bytes += 2 * tokens * (unshuffled + static_cast<uint64_t>(config.lq_projector.hidden1)) * value;
-    const uint64_t hidden = std::max<uint64_t>(static_cast<uint64_t>(config.dit.ffn_dim), 3 * dim);
-    const uint64_t transformer = kLatentFrames * tokens * (2 * hidden + 6 * dim) * value;
-    // a clip of four frames through both convolutions
-    const uint64_t projector = tokens * 4 * static_cast<uint64_t>(config.lq_projector.hidden1 + config.lq_projector.hidden2) * 3 * value;
-    plan.activation_bytes = std::max(transformer, projector);
-  }
-
-  uint64_t decoder_peak = 0;
-  if (decoder == DecoderKind::kVae) {
-    // One latent at a time; the last stage works at full size with its base width, and each
-    // causal convolution keeps two steps.
-    const uint64_t base = static_cast<uint64_t>(config.vae.dim);
-    decoder_peak = 4 * base * pixels * 4 * value;
-    plan.state_bytes += 2 * (base * 14 + 3) * pixels * value;
-  } else {
-    const TcDecoderConfig& tc = config.tc_decoder;
-    uint64_t cells = pixels / 64;
-    for (size_t stage = 0; stage < 3; ++stage) {
-      plan.state_bytes += static_cast<uint64_t>(tc.mem_blocks[stage] * tc.channels[stage]) * cells * value;
-      cells *= static_cast<uint64_t>(tc.up[stage] * tc.up[stage]);
+MemoryPlan plan_memory(const PlanRequest& request) {
+  std::string refused;
+  MemoryPlan least;
+  for (MemoryPlan& plan : ways(request)) {
+    predict(request, plan);
+    if (plan.fits) {
+      plan.refused = refused;
+      return plan;
     }
-    decoder_peak = tc_decoder_peak(tc, pixels, kLatentFrames, value, is_cpu);
-    if (!is_cpu || decoder_peak > kCpuDecoderBytes) {
-      plan.decode_latents = 1;
-      // and the frames so far, while they are joined
-      decoder_peak = tc_decoder_peak(tc, pixels, 1, value, is_cpu) +
-                     3 * static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs) * pixels * value;
+    if (plan.tiles.count() == 1) {
+      refused += concat(refused.empty() ? "" : ", ", name_of(plan), " ", readable_bytes(plan.session_bytes));
     }
+    if (least.session_bytes == 0 || plan.session_bytes < least.session_bytes) least = plan;
   }
-  plan.activation_bytes = std::max(plan.activation_bytes, decoder_peak);
+  least.refused = refused;
+  return least;
+}
 
-  plan.frame_bytes = 3 * value *
-                     (static_cast<uint64_t>(ChunkSchedule::kFirstRunInputs) * model_pixels +
-                      static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs + 3) * pixels);
-  plan.session_bytes = plan.state_bytes + plan.frame_bytes + plan.activation_bytes;
-  plan.session_bytes += plan.session_bytes / (is_cpu ? 4 : 16);
-  return plan;
+std::string describe(const MemoryPlan& plan) {
+  std::string text = name_of(plan);
+  if (plan.tiles.count() > 1) {
+    char percent[32];
+    std::snprintf(percent, sizeof(percent), "%.0f", 100 * plan.extra_work);
+    text += concat(" of ", plan.tiles.columns.size, "x", plan.tiles.rows.size, ", ", percent, " % more to compute");
+    if (plan.cache != CacheStorage::kDevice) text += ", " + name_of(plan.cache);
+    if (plan.parks_in_host) text += ", pictures and waiting tiles in host memory";
+  }
+  if (plan.decoded_bytes > 0) text += concat(", ", readable_bytes(plan.decoded_bytes), " of cache made anew for 8 frames");
+  if (plan.host_bytes > 0) {
+    char seconds[32];
+    std::snprintf(seconds, sizeof(seconds), "%.1f", static_cast<double>(plan.bus_bytes) / kBusBytesPerSecond);
+    text += concat(", ", readable_bytes(plan.host_bytes), " of host memory, ", readable_bytes(plan.bus_bytes),
+                   " copied for 8 frames (about ", seconds, " s)");
+  }
+  return text;
 }
 
 std::string readable_bytes(uint64_t bytes) {

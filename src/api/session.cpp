@@ -9,7 +9,6 @@
 #include <cstring>
 #include <utility>
 
-#include "api/plan.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "image/color_convert.h"
@@ -41,13 +40,6 @@ size_t picture_bytes(const PictureSize& size, int depth, bool has_alpha) {
 }
 
 uint64_t tensor_bytes(const at::Tensor& tensor) { return tensor.defined() ? tensor.nbytes() : 0; }
-
-uint64_t state_bytes(const StreamState& state) {
-  uint64_t bytes = static_cast<uint64_t>(state.kv.bytes()) + tensor_bytes(state.lq.conv1) + tensor_bytes(state.lq.conv2);
-  for (const at::Tensor& step : state.decoder.steps) bytes += tensor_bytes(step);
-  for (const at::Tensor& step : state.vae.steps) bytes += tensor_bytes(step);
-  return bytes;
-}
 
 FramePlanes planes_of(const FlashVsrFrame& frame) {
   FramePlanes planes;
@@ -132,7 +124,7 @@ static_assert(static_cast<int>(PixelFormat::kGray8) == FLASHVSR_PIXEL_FORMAT_GRA
 static_assert(static_cast<int>(PixelFormat::kP010_10le) == FLASHVSR_PIXEL_FORMAT_P010_10LE);
 
 Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format,
-                 const FlashVsrSessionOptions& options)
+                 const FlashVsrSessionOptions& options, const MemoryPlan& plan)
     : model_(std::move(model)),
       format_(format),
       options_(options),
@@ -141,6 +133,7 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
       geometry_(model_->config(), format.width, format.height, options.scale_num, options.scale_den),
       startup_(startup_of(options.startup)),
       depth_(format_depth(pixel_format_)),
+      picture_device_(plan.parks_in_host ? c10::Device(c10::kCPU) : model_->device()),
       run_options_(run_options(model_->config(), options, model_->decoder)),
       color_fix_(color_fix_of(model_->config(), options.color_fix)),
       enlarger_(geometry_.in.width, geometry_.in.height, geometry_.out.width, geometry_.out.height, depth_),
@@ -148,20 +141,19 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
           kFreePictures, picture_bytes(geometry_.in, depth_, format_has_alpha(pixel_format_)))),
       output_pool_(std::make_shared<ImagePool>(
           kFreePictures, picture_bytes(geometry_.out, depth_, format_has_alpha(pixel_format_)))),
-      results_(kMaxFramesInside) {
+      results_(kMaxFramesInside),
+      runner_(model_->upscaler, plan) {
   check_supported_memory(format);
-  run_options_.decode_latents = plan_memory(model_->config(), geometry_, run_options_.kv_chunks, model_->decoder,
-                                            c10::elementSize(model_->dtype()), model_->device().is_cpu())
-                                    .decode_latents;
+  run_options_.decode_latents = plan.decode_latents;
   if (geometry_.decoded != geometry_.out) {
     reference_ = std::make_unique<BicubicResizer>(geometry_.in.width, geometry_.in.height, geometry_.decoded.width,
                                                   geometry_.decoded.height, depth_);
     reducer_ = std::make_unique<BicubicResizer>(geometry_.decoded.width, geometry_.decoded.height, geometry_.out.width,
                                                 geometry_.out.height, depth_);
   }
-  if (!model_->device().is_cpu() && model_->config().input_scale == 1) {
+  if (!picture_device_.is_cpu() && model_->config().input_scale == 1) {
     device_enlarger_ = std::make_unique<TensorResizer>(geometry_.in.width, geometry_.in.height, geometry_.out.width,
-                                                       geometry_.out.height, depth_, model_->device());
+                                                       geometry_.out.height, depth_, picture_device_);
   }
   stats_.struct_size = sizeof(stats_);
 }
@@ -237,10 +229,10 @@ at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFr
   const int64_t height = geometry_.padded_model.height, width = geometry_.padded_model.width;
   at::Tensor lq;
   if (device_enlarger_) {
-    lq = normalize_samples(device_enlarger_->resize(upload_samples(pictures, model_->device())), (1 << depth_) - 1,
+    lq = normalize_samples(device_enlarger_->resize(upload_samples(pictures, picture_device_)), (1 << depth_) - 1,
                            height, width, model_->dtype());
   } else {
-    lq = images_to_tensor(pictures, height, width, model_->device(), model_->dtype());
+    lq = images_to_tensor(pictures, height, width, picture_device_, model_->dtype());
   }
   if (has_tail) lq = at::cat({tail_, lq}, 2);
   tail_ = lq.narrow(2, lq.size(2) - ChunkSchedule::kLookAhead, ChunkSchedule::kLookAhead).clone();
@@ -250,13 +242,13 @@ at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFr
 void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results,
                         FlashVsrStats& lap) {
   Stopwatch stopwatch;
-  if (chunk.is_new_state) state_ = {};
+  if (chunk.is_new_state) runner_.reset();
   const std::vector<InputFramePtr> inputs = frames_of(stream, chunk.inputs);
   const at::Tensor lq = model_input(chunk, inputs);
   lap.preprocess_ms = stopwatch.lap_ms();
 
   StageTimes times;
-  const at::Tensor frames = model_->upscaler.run(lq, run_options_, state_, {}, &is_interrupted_, &times);
+  const at::Tensor frames = runner_.run(lq, run_options_, &is_interrupted_, times);
   lap.projector_ms = times.projector_ms;
   lap.transformer_ms = times.transformer_ms;
   lap.decoder_ms = times.decoder_ms;
@@ -320,7 +312,7 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
 }
 
 void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results) {
-  state_ = {};
+  runner_.reset();
   tail_ = at::Tensor();
   if (has_last_ && last_was_model_) {
     fade_from_ = last_.picture;
@@ -348,7 +340,7 @@ void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::
 }
 
 void Session::reset_state() {
-  state_ = {};
+  runner_.reset();
   tail_ = at::Tensor();
   last_ = {};
   fade_from_.reset();
@@ -406,10 +398,11 @@ bool Session::run(FlashVsrRunMode mode) {
       ++stats_.chunks_passthrough;
       stats_.frames_passthrough += results.size();
     }
-    const uint64_t held = state_bytes(state_) + tensor_bytes(tail_);
+    const uint64_t held = runner_.bytes() + tensor_bytes(tail_);
     if (model_->device().is_cuda()) {
-      stats_.device_bytes = held;
-      stats_.device_bytes_peak = std::max(stats_.device_bytes_peak, held);
+      stats_.device_bytes = runner_.device_bytes() + (picture_device_.is_cuda() ? tensor_bytes(tail_) : 0);
+      stats_.device_bytes_peak = std::max(stats_.device_bytes_peak, stats_.device_bytes);
+      stats_.host_bytes = held - stats_.device_bytes;
     } else {
       stats_.host_bytes = held;
     }

@@ -36,11 +36,12 @@
 #include "api/geometry.h"
 #include "api/image_pool.h"
 #include "api/model.h"
+#include "api/plan.h"
+#include "api/tile_runner.h"
 #include "image/bicubic.h"
 #include "image/frame.h"
 #include "image/image_ops.h"
 #include "image/postprocess.h"
-#include "model/state.h"
 #include "stream/chunk_schedule.h"
 #include "stream/frame_ring.h"
 
@@ -48,7 +49,9 @@ namespace flashvsr {
 
 class Session {
  public:
-  Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options);
+  // `plan` is that of plan_session for the same three.
+  Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options,
+          const MemoryPlan& plan);
 
   void send(const FlashVsrFrame& frame);
   bool run(FlashVsrRunMode mode);                                   // false: no complete chunk
@@ -98,13 +101,14 @@ class Session {
   const Geometry geometry_;
   const Startup startup_;
   const int depth_;
+  const c10::Device picture_device_;  // where the model's input and output are kept
   RunOptions run_options_;
   ColorFix color_fix_ = ColorFix::kNone;
 
   const BicubicResizer enlarger_;                   // in -> out
   std::unique_ptr<BicubicResizer> reference_;       // in -> decoded, when that is not `out`
   std::unique_ptr<BicubicResizer> reducer_;         // decoded -> out, when they differ
-  std::unique_ptr<TensorResizer> device_enlarger_;  // in -> out, where the model's device is not the CPU
+  std::unique_ptr<TensorResizer> device_enlarger_;  // in -> out, where picture_device_ is not the CPU
   const std::shared_ptr<ImagePool> input_pool_;
   const std::shared_ptr<ImagePool> output_pool_;
 
@@ -117,7 +121,7 @@ class Session {
 
   // Of `run`'s thread.
   bool is_broken_ = false;
-  StreamState state_;
+  TileRunner runner_;
   at::Tensor tail_;          // the last 4 frames of the run before, as the model saw them
   OutputFrame last_;         // the newest result
   bool last_was_model_ = false;

@@ -100,6 +100,14 @@ at::Tensor Upscaler::decode(const at::Tensor& latents, const at::Tensor& cond, c
   return at::cat(frames, 2);
 }
 
+at::Tensor Upscaler::make_noise(uint64_t seed, int64_t first_frame, int64_t frames, int64_t height, int64_t width) const {
+  if (!config_.has_transformer || config_.noise_scale == 0) return {};
+  at::Tensor values = at::empty({config_.dit.latent_channels, frames, height, width},
+                                at::TensorOptions().device(device_).dtype(at::kFloat));
+  ops::philox_noise(values, seed, first_frame);
+  return values.unsqueeze(0).mul_(config_.noise_scale).to(dtype_);
+}
+
 at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                          const at::Tensor& given_noise, const std::atomic<bool>* cancel,
                          StageTimes* times) const {
@@ -120,18 +128,12 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     const at::Tensor tokens = lq_projector_.forward(clips, state.lq);
     lap.projector_ms = clock.lap();
 
-    const int64_t f = is_first ? 6 : 2;
-    const int64_t channels = config_.dit.latent_channels;
-    at::Tensor noise;
-    if (config_.noise_scale == 0) {
-      noise = at::zeros({1, channels, f, height / 8, width / 8}, lq.options());
-    } else if (given_noise.defined()) {
-      noise = given_noise.to(lq.device(), lq.scalar_type());
-    } else {
-      at::Tensor values = at::empty({channels, f, height / 8, width / 8}, lq.options().dtype(at::kFloat));
-      ops::philox_noise(values, options.seed, state.latent_frames);
-      noise = values.unsqueeze(0).mul_(config_.noise_scale).to(lq.scalar_type());
-    }
+    const int64_t f = latents_of_run(state);
+    at::Tensor noise =
+        given_noise.defined() ? given_noise : make_noise(options.seed, state.latent_frames, f, height / 8, width / 8);
+    noise = config_.noise_scale == 0
+                ? at::zeros({1, config_.dit.latent_channels, f, height / 8, width / 8}, lq.options())
+                : noise.to(lq.device(), lq.scalar_type());
     AttentionOptions attention;
     const BlockGrid grid{height / 128, width / 128};
     attention.topk = options.topk >= 0 ? options.topk

@@ -86,6 +86,10 @@ class Upscaler {
   c10::Device device() const { return device_; }
   c10::ScalarType dtype() const { return dtype_; }
 
+  // The noise that a run makes for itself: [1, 16, frames, height, width] of the latent grid, from
+  // latent frame `first_frame` on. Undefined for a model without noise.
+  at::Tensor make_noise(uint64_t seed, int64_t first_frame, int64_t frames, int64_t height, int64_t width) const;
+
   // Runs the next chunk. `noise` [1, 16, f, H/8, W/8] (f = 6, then 2) or undefined.
   at::Tensor run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                  const at::Tensor& noise = {}, const std::atomic<bool>* cancel = nullptr,
@@ -94,6 +98,7 @@ class Upscaler {
   // Frames the next run takes and gives: {25, 21}, then {12, 8}.
   static int64_t inputs_of_run(const StreamState& state) { return state.runs == 0 ? 25 : 12; }
   static int64_t outputs_of_run(const StreamState& state) { return state.runs == 0 ? 21 : 8; }
+  static int64_t latents_of_run(const StreamState& state) { return state.runs == 0 ? 6 : 2; }
 
   // Parts, for tests and the trainer.
   Dit& dit() { return dit_; }

@@ -173,7 +173,10 @@ typedef struct FlashVsrSessionOptions {
   uint64_t seed; /* noise; the same seed gives the same video */
   FlashVsrStartup startup;
   /* Device memory this session may take beside the weights. <= 0: what is free, less a margin;
-   * 0 < x <= 1: that fraction of the device; > 1: bytes. */
+   * 0 < x <= 1: that fraction of the device; > 1: bytes. A session that wants more takes the first
+   * of these that fits: the decoder latent by latent, the KV cache in 8 bits, in host memory,
+   * overlapping tiles; see model_plan. FLASHVSR_ERROR_OUT_OF_MEMORY when none fits; on the CPU a
+   * warning and the least of them. */
   double max_vram;
 } FlashVsrSessionOptions;
 
@@ -226,7 +229,7 @@ typedef struct FlashVsrPlan {
   uint64_t session_bytes; /* what session_open and the stream will take at most, on the model's device */
   int32_t tiles_x;        /* 1 x 1: the picture is processed whole */
   int32_t tiles_y;
-  char text[1024];        /* the plan in words, UTF-8 */
+  char text[1024];        /* the plan in words, UTF-8: the way, its predicted bytes and cost, what was too large */
 } FlashVsrPlan;
 
 typedef struct FlashVsrModelInfo {
@@ -276,7 +279,8 @@ typedef struct FlashVsrApi {
   FlashVsrStatus (*model_info)(const FlashVsrModel* model, FlashVsrModelInfo* info,
                                FlashVsrError* error);
 
-  /* What a session of this format would take, before anything is taken. */
+  /* What a session of this format would take, before anything is taken, and how it would run: as
+   * session_open decides with the same options and, where max_vram is not in bytes, the same memory. */
   FlashVsrStatus (*model_plan)(const FlashVsrModel* model, const FlashVsrFormat* format,
                                const FlashVsrSessionOptions* options, FlashVsrPlan* plan,
                                FlashVsrError* error);

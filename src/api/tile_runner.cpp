@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "api/tile_runner.h"
+
+#include <ATen/ATen.h>
+
+namespace flashvsr {
+namespace {
+
+// Visits every tensor of a state but the KV cache, which keeps its own where it should be.
+template <typename State, typename Visit>
+void visit_memories(State& state, const Visit& visit) {
+  visit(state.lq.conv1);
+  visit(state.lq.conv2);
+  for (auto& step : state.decoder.steps) visit(step);
+  for (auto& step : state.vae.steps) visit(step);
+}
+
+void move_memories(StreamState& state, c10::Device device) {
+  visit_memories(state, [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device);
+  });
+}
+
+at::Tensor cut(const at::Tensor& frames, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  return frames.narrow(3, row, rows).narrow(4, column, columns);
+}
+
+// Frame by frame: the fp32 sums stay small.
+void add_weighted(const at::Tensor& frames, const at::Tensor& weights, const at::Tensor& target) {
+  for (int64_t i = 0; i < frames.size(2); ++i) target.select(2, i).add_(frames.select(2, i) * weights);
+}
+
+}  // namespace
+
+TileRunner::TileRunner(const Upscaler& upscaler, const MemoryPlan& plan)
+    : upscaler_(upscaler), tiles_(plan.tiles), cache_(plan.cache), parks_in_host_(plan.parks_in_host) {
+  if (tiles_.count() > 1) {
+    const c10::Device device = parks_in_host_ ? at::kCPU : upscaler_.device();
+    for (size_t row = 0; row < tiles_.rows.count(); ++row) {
+      const at::Tensor down = at::tensor(tiles_.rows.weights(row), at::kFloat).unsqueeze(1);
+      for (size_t column = 0; column < tiles_.columns.count(); ++column) {
+        weights_.push_back((down * at::tensor(tiles_.columns.weights(column), at::kFloat)).to(device));
+      }
+    }
+  }
+  reset();
+}
+
+void TileRunner::reset() {
+  states_.assign(tiles_.count(), StreamState());
+  for (StreamState& state : states_) state.kv = KvCache(cache_);
+}
+
+at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, const std::atomic<bool>* cancel,
+                           StageTimes& times) {
+  if (tiles_.count() == 1) return upscaler_.run(lq, options, states_[0], {}, cancel, &times);
+  times = {};
+  const int64_t scale = upscaler_.config().input_scale;
+  const int64_t height = lq.size(3) * scale, width = lq.size(4) * scale;
+  const int64_t outputs = Upscaler::outputs_of_run(states_[0]);
+  const at::Tensor noise = upscaler_.make_noise(options.seed, states_[0].latent_frames,
+                                                Upscaler::latents_of_run(states_[0]), height / 8, width / 8);
+  at::Tensor picture;
+  size_t index = 0;
+  for (const int64_t row : tiles_.rows.begin) {
+    for (const int64_t column : tiles_.columns.begin) {
+      StreamState& state = states_[index];
+      const int64_t rows = tiles_.rows.size, columns = tiles_.columns.size;
+      const at::Tensor input = cut(lq, row / scale, rows / scale, column / scale, columns / scale);
+      if (parks_in_host_) move_memories(state, upscaler_.device());
+      StageTimes lap;
+      at::Tensor frames = upscaler_.run(
+          input.contiguous().to(upscaler_.device()), options, state,
+          noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &lap);
+      if (parks_in_host_) {
+        move_memories(state, at::kCPU);
+        frames = frames.to(at::kCPU);
+      }
+      if (!picture.defined()) picture = at::zeros({1, 3, outputs, height, width}, frames.options());
+      add_weighted(frames, weights_[index], cut(picture, row, rows, column, columns));
+      times.projector_ms += lap.projector_ms;
+      times.transformer_ms += lap.transformer_ms;
+      times.decoder_ms += lap.decoder_ms;
+      ++index;
+    }
+  }
+  return picture;
+}
+
+uint64_t TileRunner::bytes() const {
+  uint64_t total = 0;
+  for (const StreamState& state : states_) {
+    total += static_cast<uint64_t>(state.kv.bytes());
+    visit_memories(state, [&](const at::Tensor& tensor) { total += tensor.defined() ? tensor.nbytes() : 0; });
+  }
+  return total;
+}
+
+uint64_t TileRunner::device_bytes() const {
+  uint64_t total = 0;
+  for (const StreamState& state : states_) {
+    if (!is_in_host(cache_)) total += static_cast<uint64_t>(state.kv.bytes());
+    visit_memories(state, [&](const at::Tensor& tensor) {
+      total += tensor.defined() && tensor.device() == upscaler_.device() ? tensor.nbytes() : 0;
+    });
+  }
+  return total;
+}
+
+}  // namespace flashvsr
