@@ -480,6 +480,13 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
   GstBuffer* buffer = transform->queued_buf;
   transform->queued_buf = nullptr;
   if (!buffer) return GST_FLOW_OK;
+  // A pad that goes down and up again lets a push finish whose caps came before: the base class still takes itself for
+  // negotiated then. The answer is what the pad would have said a moment earlier; the caps come with the next frame.
+  if (!stream->session) {
+    GST_DEBUG_OBJECT(self, "a frame without caps since the start");
+    gst_buffer_unref(buffer);
+    return GST_FLOW_FLUSHING;
+  }
 
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
