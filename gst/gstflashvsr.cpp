@@ -588,7 +588,7 @@ static GstStateChangeReturn gst_flash_vsr_change_state(GstElement* element, GstS
   } else if (change == GST_STATE_CHANGE_PAUSED_TO_READY) {
     set_shutting_down(self, true);
     // Before the pads are shut, which waits for upstream's thread and ours.
-    gst_flash_vsr_close_gate(self->stream);
+    gst_flash_vsr_shut_gate(self->stream);
     gst_flash_vsr_interrupt(self->stream);
     gst_flash_vsr_set_pool_flushing(self->stream, TRUE);
   } else if (change == GST_STATE_CHANGE_PAUSED_TO_PLAYING || change == GST_STATE_CHANGE_PLAYING_TO_PAUSED) {

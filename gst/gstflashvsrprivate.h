@@ -115,6 +115,7 @@ struct Stream {
   // let W and P go on after it has halted them.
   std::mutex gate_mutex;
   bool may_run = false;
+  bool is_active = false;  // from activation until a shutdown begins: FLUSH_STOP opens nothing without it
 
   // P's task may be paused by P itself and started by others.
   std::mutex task_mutex;
@@ -198,8 +199,9 @@ void gst_flash_vsr_drop_items(const std::vector<flashvsr_gst::Queue::Item>& item
 void gst_flash_vsr_halt(GstFlashVsr* self);
 // After halt; nothing where the gate has been closed meanwhile, by a flush or a shutdown that does it in its turn.
 void gst_flash_vsr_resume(GstFlashVsr* self);
-void gst_flash_vsr_close_gate(Stream* stream);
-void gst_flash_vsr_open_gate(Stream* stream);
+void gst_flash_vsr_close_gate(Stream* stream);  // FLUSH_START
+void gst_flash_vsr_shut_gate(Stream* stream);   // for a shutdown: until activation, whatever comes between
+void gst_flash_vsr_open_gate(Stream* stream);   // FLUSH_STOP
 
 // ---- gstflashvsrmeta.cpp
 

@@ -193,9 +193,17 @@ void gst_flash_vsr_close_gate(Stream* stream) {
   stream->queue.set_flushing(true);
 }
 
+void gst_flash_vsr_shut_gate(Stream* stream) {
+  std::lock_guard<std::mutex> lock(stream->gate_mutex);
+  stream->may_run = stream->is_active = false;
+  stream->queue.set_flushing(true);
+}
+
+// A FLUSH_STOP may come between the source pad's end and the sink pad's: if it let P go on, P would wait in the queue
+// for frames that no longer come, and gst_pad_stop_task for P.
 void gst_flash_vsr_open_gate(Stream* stream) {
   std::lock_guard<std::mutex> lock(stream->gate_mutex);
-  stream->may_run = true;
+  stream->may_run = stream->is_active;
 }
 
 void gst_flash_vsr_resume(GstFlashVsr* self) {
@@ -211,11 +219,14 @@ gboolean gst_flash_vsr_src_activate_mode(GstPad* pad, GstObject* parent, GstPadM
   GstFlashVsr* self = GST_FLASH_VSR(parent);
   if (mode != GST_PAD_MODE_PUSH) return FALSE;
   if (active) {
-    gst_flash_vsr_open_gate(self->stream);
+    {
+      std::lock_guard<std::mutex> lock(self->stream->gate_mutex);
+      self->stream->may_run = self->stream->is_active = true;
+    }
     gst_flash_vsr_resume(self);
     return TRUE;
   }
-  gst_flash_vsr_close_gate(self->stream);
+  gst_flash_vsr_shut_gate(self->stream);
   gst_flash_vsr_interrupt(self->stream);
   gst_flash_vsr_set_pool_flushing(self->stream, TRUE);
   return gst_pad_stop_task(pad);
