@@ -22,7 +22,7 @@ build=${FLASHVSR_BUILD:-build} engine=${FLASHVSR_ENGINE:-enabled}
 packages="g++ meson ninja-build pkg-config python3 xz-utils libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav"
-[ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev
+[ $demo = yes ] || packages+=" libgtest-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev gstreamer1.0-rtsp
   python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
 have_torch() { [ -n "${FLASHVSR_TORCH_ROOT:-}" ] || [ "$engine" = disabled ]; }
 have_torch || python3 -m pip --version >/dev/null 2>&1 || packages+=" python3-pip"
