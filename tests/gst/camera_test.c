@@ -95,6 +95,19 @@ static void count_wide_at(GstElement* element, const gchar* pad_name, guint* cou
   "rtspsrc name=in location=%s latency=100 protocols=" transport " in. ! application/x-rtp,media=video ! rtph264depay ! " \
   "h264parse ! avdec_h264 name=decoder ! videoconvert name=last"
 
+/* The picture alone. With two pads that come at once, gst_parse 1.22 links one of them late, never, or
+   with a critical: its handlers race. */
+static gboolean select_video(GstElement* source, guint i, GstCaps* caps, gpointer user) {
+  (void)source, (void)i, (void)user;
+  return g_strcmp0(gst_structure_get_string(gst_caps_get_structure(caps, 0), "media"), "video") == 0;
+}
+
+static void only_video(GstElement* bin) {
+  GstElement* source = gst_bin_get_by_name(GST_BIN(bin), "in");
+  g_signal_connect(source, "select-stream", G_CALLBACK(select_video), NULL);
+  gst_object_unref(source);
+}
+
 #define TO_SINK " ! flashvsr name=el scale=2 ! fakesink name=out sync=false"
 
 /* No queue anywhere. Takes `line`; `client` stays where it is. */
@@ -106,6 +119,7 @@ static void open_client(Client* client, gchar* line) {
   GstElement* decoder = gst_bin_get_by_name(GST_BIN(client->pipeline), "decoder");
   if (decoder) { /* not yet, where sources come and go */
     gst_object_unref(decoder);
+    only_video(client->pipeline);
     count_at(client->pipeline, "decoder", &client->sent);
   }
   count_at(client->pipeline, "el", &client->in);
@@ -229,6 +243,7 @@ static GstElement* add_source(Client* client, const Camera* camera, gint* is_ove
   GstElement* source = gst_parse_bin_from_description(line, FALSE, &error);
   fail_unless(source && !error, "%s", error ? error->message : "");
   g_free(line);
+  only_video(source);
   /* Not by the parser, which would take the depayloader's pad too: it is linked only later. */
   GstElement* last = gst_bin_get_by_name(GST_BIN(source), "last");
   GstPad* pad = gst_element_get_static_pad(last, "src");
@@ -351,6 +366,7 @@ GST_START_TEST(check_18_cookbook_rtsp_to_rtsp) {
   gchar* line = replace(replace(line_of_cookbook(), "rtsp://camera.local/stream1", camera.url), "rtsp://server.local/enlarged", url);
   g_free(url);
   line = replace(line, "latency=200", "latency=200 protocols=tcp");
+  line = replace(line, "rtspsrc", "rtspsrc name=in");
   line = replace(line, "avdec_h264", "avdec_h264 name=decoder");
   line = replace(line, "flashvsr", "flashvsr name=el");
   line = replace(line, "rtspclientsink", "rtspclientsink protocols=tcp");
