@@ -15,8 +15,6 @@ namespace {
 constexpr uint64_t kLatentFrames = 6;  // of the first run
 // Beyond this the CPU's decoder takes one latent at a time.
 constexpr uint64_t kCpuDecoderBytes = 1500000000;
-// That neighbouring tiles share: one attention window, and about what reaches the decoder's middle.
-constexpr int64_t kTileOverlap = 128;
 // Pageable copies, for the predicted cost.
 constexpr double kBusBytesPerSecond = 6e9;
 

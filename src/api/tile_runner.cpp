@@ -34,14 +34,12 @@ void add_weighted(const at::Tensor& frames, const at::Tensor& weights, const at:
 
 TileRunner::TileRunner(const Upscaler& upscaler, const MemoryPlan& plan)
     : upscaler_(upscaler), tiles_(plan.tiles), cache_(plan.cache), parks_in_host_(plan.parks_in_host) {
-  if (tiles_.count() > 1) {
-    const c10::Device device = parks_in_host_ ? at::kCPU : upscaler_.device();
-    for (size_t row = 0; row < tiles_.rows.count(); ++row) {
-      const at::Tensor down = at::tensor(tiles_.rows.weights(row), at::kFloat).unsqueeze(1);
-      for (size_t column = 0; column < tiles_.columns.count(); ++column) {
-        weights_.push_back((down * at::tensor(tiles_.columns.weights(column), at::kFloat)).to(device));
-      }
-    }
+  const c10::Device device = parks_in_host_ ? c10::Device(c10::kCPU) : upscaler_.device();
+  for (size_t i = 0; i < tiles_.rows.count(); ++i) {
+    row_weights_.push_back(at::tensor(tiles_.rows.weights(i), at::kFloat).unsqueeze(1).to(device));
+  }
+  for (size_t i = 0; i < tiles_.columns.count(); ++i) {
+    column_weights_.push_back(at::tensor(tiles_.columns.weights(i), at::kFloat).to(device));
   }
   reset();
 }
@@ -60,29 +58,27 @@ at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, cons
   const int64_t outputs = Upscaler::outputs_of_run(states_[0]);
   const at::Tensor noise = upscaler_.make_noise(options.seed, states_[0].latent_frames,
                                                 Upscaler::latents_of_run(states_[0]), height / 8, width / 8);
+  const int64_t rows = tiles_.rows.size, columns = tiles_.columns.size;
   at::Tensor picture;
-  size_t index = 0;
-  for (const int64_t row : tiles_.rows.begin) {
-    for (const int64_t column : tiles_.columns.begin) {
-      StreamState& state = states_[index];
-      const int64_t rows = tiles_.rows.size, columns = tiles_.columns.size;
-      const at::Tensor input = cut(lq, row / scale, rows / scale, column / scale, columns / scale);
-      if (parks_in_host_) move_memories(state, upscaler_.device());
-      StageTimes lap;
-      at::Tensor frames = upscaler_.run(
-          input.contiguous().to(upscaler_.device()), options, state,
-          noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &lap);
-      if (parks_in_host_) {
-        move_memories(state, at::kCPU);
-        frames = frames.to(at::kCPU);
-      }
-      if (!picture.defined()) picture = at::zeros({1, 3, outputs, height, width}, frames.options());
-      add_weighted(frames, weights_[index], cut(picture, row, rows, column, columns));
-      times.projector_ms += lap.projector_ms;
-      times.transformer_ms += lap.transformer_ms;
-      times.decoder_ms += lap.decoder_ms;
-      ++index;
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const size_t down = i / tiles_.columns.count(), across = i % tiles_.columns.count();
+    const int64_t row = tiles_.rows.begin[down], column = tiles_.columns.begin[across];
+    StreamState& state = states_[i];
+    if (parks_in_host_) move_memories(state, upscaler_.device());
+    const at::Tensor input = cut(lq, row / scale, rows / scale, column / scale, columns / scale);
+    StageTimes lap;
+    at::Tensor frames = upscaler_.run(
+        input.contiguous().to(upscaler_.device()), options, state,
+        noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &lap);
+    if (parks_in_host_) {
+      move_memories(state, at::kCPU);
+      frames = frames.to(at::kCPU);
     }
+    if (!picture.defined()) picture = at::zeros({1, 3, outputs, height, width}, frames.options());
+    add_weighted(frames, row_weights_[down] * column_weights_[across], cut(picture, row, rows, column, columns));
+    times.projector_ms += lap.projector_ms;
+    times.transformer_ms += lap.transformer_ms;
+    times.decoder_ms += lap.decoder_ms;
   }
   return picture;
 }

@@ -30,6 +30,7 @@ namespace flashvsr {
 
 class TileRunner {
  public:
+  // `upscaler` outlives it.
   TileRunner(const Upscaler& upscaler, const MemoryPlan& plan);
 
   // The next chunk: lq [1, 3, F, Hm, Wm] of the whole padded picture -> [1, 3, F', H, W].
@@ -48,7 +49,7 @@ class TileRunner {
   const TileGrid tiles_;
   const CacheStorage cache_;
   const bool parks_in_host_;
-  std::vector<at::Tensor> weights_;  // [H, W] of each tile, where there are several
+  std::vector<at::Tensor> row_weights_, column_weights_;  // [H, 1] and [W] of each row and column of tiles
   std::vector<StreamState> states_;
 };
 

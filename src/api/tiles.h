@@ -22,6 +22,9 @@
 
 namespace flashvsr {
 
+// What neighbours share at least: one attention window, and about what reaches a decoder's pixel.
+constexpr int64_t kTileOverlap = 128;
+
 struct TileAxis {
   int64_t size = 0;            // of every tile
   std::vector<int64_t> begin;  // ascending

@@ -1,240 +1,121 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Sessions that a small max-vram makes degrade, through the C table: they really do, keep the protocol,
-// stay within their plan, and show nearly what they show with all the memory they want.
-#include <malloc.h>
+// The loop over tiles by itself, on small random models. What a plan moves to host memory stays where it is on
+// a CPU; that the ways there lose nothing can be shown all the same.
+#include "api/tile_runner.h"
 
-#include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <thread>
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
-#include "engine.h"
+#include "tests/support/near.h"
+#include "tests/support/random_weights.h"
 
 namespace flashvsr {
 namespace {
 
-constexpr FlashVsrPixelFormat kRgb = FLASHVSR_PIXEL_FORMAT_RGB;
+// A student with its transformer, with noise as the released models have it.
+const Upscaler& model() {
+  static const Upscaler* instance = [] {
+    ModelConfig config = random_student_config();
+    config.tc_decoder.channels[3] = config.tc_decoder.channels[2];
+    config.noise_scale = 1;
+    auto* result = new Upscaler(config);
+    at::manual_seed(20261128);
+    randomize(*result, at::kCPU, at::kFloat, false);
+    return result;
+  }();
+  return *instance;
+}
 
-FlashVsrPlan plan_of(FlashVsrModel* model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options) {
-  FlashVsrPlan plan{};
-  plan.struct_size = sizeof(plan);
-  FlashVsrError error;
-  if (api().model_plan(model, &format, &options, &plan, &error) != FLASHVSR_OK) throw std::runtime_error(error.message);
+constexpr int64_t kHeight = 128, kWidth = 640;  // decoded
+
+MemoryPlan way(int64_t rows, int64_t columns, CacheStorage cache, bool parks) {
+  MemoryPlan plan;
+  plan.tiles = {*cut_axis(kHeight, rows, 128, 128), *cut_axis(kWidth, columns, 128, 128)};
+  plan.cache = cache;
+  plan.parks_in_host = parks;
+  plan.decode_latents = 1;
   return plan;
 }
 
-bool is_tiled(const FlashVsrPlan& plan) { return plan.tiles_x * plan.tiles_y > 1; }
-bool is_in_8_bits(const FlashVsrPlan& plan) { return std::strstr(plan.text, ": KV cache in 8 bits") != nullptr; }
+// Frames of a run of 25 and two of 12, as a session cuts them.
+at::Tensor play(TileRunner& runner, const RunOptions& options) {
+  at::manual_seed(7);
+  const at::Tensor lq = at::rand({1, 3, 41, kHeight / 4, kWidth / 4}) * 2 - 1;
+  StageTimes times;
+  std::vector<at::Tensor> frames = {runner.run(lq.narrow(2, 0, 25), options, nullptr, times)};
+  for (int64_t begin : {21, 29}) frames.push_back(runner.run(lq.narrow(2, begin, 12), options, nullptr, times));
+  EXPECT_GT(times.transformer_ms, 0);
+  EXPECT_GT(times.decoder_ms, 0);
+  return at::cat(frames, 2);
+}
 
-// The largest max_vram of some at which `is_wanted` of the plan.
-template <typename Wanted>
-FlashVsrSessionOptions capped(FlashVsrModel* model, const FlashVsrFormat& format, const Wanted& is_wanted) {
-  FlashVsrSessionOptions options = make_options(4);
-  options.max_vram = static_cast<double>(plan_of(model, format, options).session_bytes);
-  while (options.max_vram > 1000) {
-    const FlashVsrPlan plan = plan_of(model, format, options);
-    if (is_wanted(plan)) {
-      EXPECT_LE(static_cast<double>(plan.session_bytes), options.max_vram) << plan.text;
-      return options;
-    }
-    options.max_vram *= 0.997;
+RunOptions run_options() {
+  RunOptions options;
+  options.seed = 3;
+  options.decode_latents = 1;
+  return options;
+}
+
+at::Tensor play(const MemoryPlan& plan) {
+  TileRunner runner(model(), plan);
+  return play(runner, run_options());
+}
+
+TEST(TileRunner, OneTileIsTheModelItself) {
+  at::manual_seed(7);
+  const at::Tensor lq = at::rand({1, 3, 41, kHeight / 4, kWidth / 4}) * 2 - 1;
+  StreamState state;
+  std::vector<at::Tensor> frames = {model().run(lq.narrow(2, 0, 25), run_options(), state)};
+  for (int64_t begin : {21, 29}) frames.push_back(model().run(lq.narrow(2, begin, 12), run_options(), state));
+  expect_equal("frames", play(way(1, 1, CacheStorage::kDevice, false)), at::cat(frames, 2));
+}
+
+TEST(TileRunner, WhatIsParkedComesBackWhole) {
+  const at::Tensor resident = play(way(1, 4, CacheStorage::kDevice, false));
+  expect_equal("cache in host memory", play(way(1, 4, CacheStorage::kHost, false)), resident);
+  expect_equal("all in host memory", play(way(1, 4, CacheStorage::kHost, true)), resident);
+  const at::Tensor small = play(way(1, 4, CacheStorage::kFp8, false));
+  expect_equal("8 bits in host memory", play(way(1, 4, CacheStorage::kHostFp8, true)), small);
+  EXPECT_FALSE(small.equal(resident));
+}
+
+// Far from what is shared a tile's result is its own; where it is shared the sum of both, weighted.
+TEST(TileRunner, JoinsTilesByTheirWeights) {
+  const MemoryPlan plan = way(1, 2, CacheStorage::kDevice, false);
+  const int64_t size = plan.tiles.columns.size, begin = plan.tiles.columns.begin[1];
+  ASSERT_EQ(size, 384);
+  ASSERT_EQ(begin, 256);
+  TileRunner runner(model(), plan);
+  at::manual_seed(8);
+  const at::Tensor lq = at::rand({1, 3, 25, kHeight / 4, kWidth / 4}) * 2 - 1;
+  StageTimes times;
+  const at::Tensor joined = runner.run(lq, run_options(), nullptr, times);
+  // Each tile by hand, with its part of the picture's noise.
+  const at::Tensor noise = model().make_noise(3, 0, 6, kHeight / 8, kWidth / 8);
+  at::Tensor expected = at::zeros_like(joined);
+  for (const int64_t at : {int64_t{0}, begin}) {
+    StreamState state;
+    const at::Tensor frames = model().run(lq.narrow(4, at / 4, size / 4), run_options(), state, noise.narrow(4, at / 8, size / 8));
+    const at::Tensor weights = at::tensor(plan.tiles.columns.weights(at == 0 ? 0 : 1), at::kFloat);
+    expected.narrow(4, at, size).add_(frames * weights);
+    const int64_t own = at == 0 ? 0 : size;
+    expect_equal("alone", joined.narrow(4, own, begin), frames.narrow(4, own - at, begin));
   }
-  throw std::runtime_error(std::string("no max_vram makes this plan; the last was ") + plan_of(model, format, options).text);
+  expect_equal("joined", joined, expected);
 }
 
-std::vector<Received> play(FlashVsrModel* model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options, int frames) {
-  SessionPtr session = open_session(model, format, options);
-  Player player{session.get(), format, options};
-  player.play(0, frames);
-  return player.received;
-}
-
-void expect_ids(const std::vector<Received>& received, int begin, int end) {
-  ASSERT_EQ(static_cast<int>(received.size()), end - begin);
-  for (size_t i = 0; i < received.size(); ++i) EXPECT_EQ(received[i].id, static_cast<uint64_t>(begin) + i);
-}
-
-double psnr(const std::vector<Received>& a, const std::vector<Received>& b) {
-  double sum = 0, count = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    for (size_t k = 0; k < a[i].bytes.size(); ++k) {
-      const double difference = static_cast<double>(a[i].bytes[k]) - b[i].bytes[k];
-      sum += difference * difference;
-      count += 1;
-    }
-  }
-  return 10 * std::log10(255 * 255 * count / sum);
-}
-
-// The golden checkpoint: the released form with its transformer, small. Null where there is none.
-ModelPtr open_checkpoint() {
-  const char* set = std::getenv("FLASHVSR_FIXTURES");
-  const std::string path = std::string(set != nullptr && *set != '\0' ? set : FLASHVSR_FIXTURES_DEFAULT) + "/checkpoint";
-  if (!std::ifstream(path + "/TCDecoder.ckpt")) return nullptr;
-  FlashVsrModelOptions options;
-  api().default_model_options(&options);
-  options.path = path.c_str();
-  options.device = "cpu";
-  options.precision = FLASHVSR_PRECISION_FP32;
-  options.version = FLASHVSR_VERSION_V1_1;
-  FlashVsrModel* model = nullptr;
-  FlashVsrError error;
-  if (api().model_open(&options, &model, &error) != FLASHVSR_OK) throw std::runtime_error(error.message);
-  return ModelPtr(model);
-}
-
-// Odd sizes, scales, colours, two streams in one session, over several chunks.
-TEST(TileRunner, EveryFrameOnceWithTiles) {
-  for (const char* kind : {"decoder", "enlarged"}) {
-    const ModelPtr model = open_model(kind);
-    for (const auto& [width, height] : {std::pair<int, int>{259, 37}, {41, 257}, {203, 131}}) {
-      const FlashVsrFormat format = make_format(FLASHVSR_PIXEL_FORMAT_I420, width, height);
-      FlashVsrSessionOptions options = capped(model.get(), format, is_tiled);
-      options.color_fix = FLASHVSR_COLOR_FIX_ADAIN;
-      printf("%s\n", plan_of(model.get(), format, options).text);
-      SessionPtr session = open_session(model.get(), format, options);
-      Player player{session.get(), format, options};
-      player.play(0, 26);
-      player.play(26, 28);
-      expect_ids(player.received, 0, 28);
-      EXPECT_NE(player.received[0].bytes, player.received[1].bytes);
-      FlashVsrStats stats{};
-      stats.struct_size = sizeof(stats);
-      ASSERT_EQ(api().stats(session.get(), &stats, nullptr), FLASHVSR_OK);
-      EXPECT_EQ(stats.resets, 2u);
-    }
-  }
-}
-
-TEST(TileRunner, FlushAndInterruptWithTiles) {
-  const ModelPtr model = open_model("student");
-  const FlashVsrFormat format = make_format(kRgb, 224, 32);
-  const FlashVsrSessionOptions options = capped(model.get(), format, is_tiled);
-  const std::vector<Received> fresh = play(model.get(), format, options, 30);
-  SessionPtr session = open_session(model.get(), format, options);
-  Player player{session.get(), format, options};
-  for (int i = 50; i < 85; ++i) player.send(i);
-  player.run();
-  api().flush(session.get());
-  EXPECT_EQ(player.receive(), 0);
-  player.play(0, 30);
-  ASSERT_EQ(player.received.size(), fresh.size());
-  for (size_t i = 0; i < fresh.size(); ++i) ASSERT_EQ(player.received[i].bytes, fresh[i].bytes) << i;
-
-  // in the middle of a run: between its tiles or within one
-  int interrupted = 0;
-  for (int round = 0; round < 6; ++round) {
-    for (int i = 0; i < 25; ++i) player.send(i);
-    std::thread canceller([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2 + 8 * round));
-      api().interrupt(session.get());
-    });
-    const FlashVsrStatus status = api().run(session.get(), FLASHVSR_RUN_MODEL, nullptr);
-    canceller.join();
-    EXPECT_TRUE(status == FLASHVSR_OK || status == FLASHVSR_ERROR_INTERRUPTED);
-    interrupted += status == FLASHVSR_ERROR_INTERRUPTED;
-    api().flush(session.get());
-  }
-  EXPECT_GT(interrupted, 0);
-  player.received.clear();
-  player.play(0, 30);
-  for (size_t i = 0; i < fresh.size(); ++i) ASSERT_EQ(player.received[i].bytes, fresh[i].bytes) << i;
-}
-
-// Past the model and back: the tiles' states restart as one state does.
-TEST(TileRunner, PassthroughRestartsEveryTile) {
-  const ModelPtr model = open_model("student");
-  const FlashVsrFormat format = make_format(kRgb, 224, 32);
-  const FlashVsrSessionOptions options = capped(model.get(), format, is_tiled);
-  SessionPtr session = open_session(model.get(), format, options);
-  Player player{session.get(), format, options};
-  int sent = 0;
-  for (FlashVsrRunMode mode : {FLASHVSR_RUN_MODEL, FLASHVSR_RUN_PASSTHROUGH, FLASHVSR_RUN_MODEL, FLASHVSR_RUN_MODEL}) {
-    while (api().run(session.get(), mode, nullptr) != FLASHVSR_OK) player.send(sent++);
-    player.receive();
-  }
-  player.drain();
-  expect_ids(player.received, 0, sent);
-}
-
-// A decoder alone sees about as far as tiles overlap: hardly any difference.
-TEST(TileRunner, TilesShowWhatTheWholePictureShows) {
-  const ModelPtr decoder = open_model("decoder");
-  const FlashVsrFormat format = make_format(kRgb, 160, 40);
-  const double of_decoder = psnr(play(decoder.get(), format, make_options(4), 10),
-                                 play(decoder.get(), format, capped(decoder.get(), format, is_tiled), 10));
-  printf("random decoder, tiles against whole: %.1f dB\n", of_decoder);
-  EXPECT_GE(of_decoder, 60);
-}
-
-// The released form with its transformer, whose attention sees its own tile only, over three chunks; and
-// the cache in 8 bits. Weights are random, so that what a query attends to matters more than in a trained model.
-TEST(TileRunner, TheTransformerRunsInTilesAndWithASmallCache) {
-  const ModelPtr model = open_checkpoint();
-  if (!model) GTEST_SKIP() << "no checkpoint";
-  const FlashVsrFormat format = make_format(kRgb, 160, 64);
-  constexpr int kFrames = 38;
-  const std::vector<Received> whole = play(model.get(), format, make_options(4), kFrames);
-  const FlashVsrSessionOptions tiled = capped(model.get(), format, is_tiled);
-  const FlashVsrSessionOptions small = capped(model.get(), format, is_in_8_bits);
-  printf("%s\n%s\n", plan_of(model.get(), format, tiled).text, plan_of(model.get(), format, small).text);
-  const std::vector<Received> in_tiles = play(model.get(), format, tiled, kFrames);
-  const std::vector<Received> in_8_bits = play(model.get(), format, small, kFrames);
-  expect_ids(in_tiles, 0, kFrames);
-  expect_ids(in_8_bits, 0, kFrames);
-  printf("golden checkpoint against whole: tiles %.1f dB, KV cache in 8 bits %.1f dB\n", psnr(whole, in_tiles),
-         psnr(whole, in_8_bits));
-  EXPECT_NE(whole[30].bytes, in_tiles[30].bytes);
-  EXPECT_NE(whole[30].bytes, in_8_bits[30].bytes);
-  EXPECT_EQ(whole[0].bytes, in_8_bits[0].bytes);  // nothing is cached yet
-  EXPECT_GE(psnr(whole, in_tiles), 37);
-  EXPECT_GE(psnr(whole, in_8_bits), 60);
-}
-
-// The same bytes from the same numbers.
-TEST(TileRunner, TilesAreDeterministic) {
-  const ModelPtr model = open_model("enlarged");
-  const FlashVsrFormat format = make_format(kRgb, 224, 32);
-  const FlashVsrSessionOptions options = capped(model.get(), format, is_tiled);
-  EXPECT_STREQ(plan_of(model.get(), format, options).text, plan_of(model.get(), format, options).text);
-  const std::vector<Received> first = play(model.get(), format, options, 27), second = play(model.get(), format, options, 27);
-  for (size_t i = 0; i < first.size(); ++i) ASSERT_EQ(first[i].bytes, second[i].bytes) << i;
-}
-
-// Of /proc/self/status, in bytes.
-uint64_t status_bytes(const std::string& field) {
-  std::ifstream file("/proc/self/status");
-  std::string key;
-  uint64_t kilobytes = 0;
-  while (file >> key) {
-    if (key == field + ":" && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
-
-// The process's peak in the first two runs against the plan of a session that was made to degrade.
-TEST(TileRunner, StaysWithinItsPlan) {
-  for (const auto& [kind, width] : {std::pair<const char*, int>{"decoder", 320}, {"student", 256}, {"enlarged", 256}}) {
-    const ModelPtr model = open_model(kind);
-    const FlashVsrFormat format = make_format(kRgb, width, 128);
-    const FlashVsrSessionOptions options = capped(model.get(), format, is_tiled);
-    const FlashVsrPlan plan = plan_of(model.get(), format, options);
-    SessionPtr session = open_session(model.get(), format, options);
-    Player player{session.get(), format, options};
-    for (int i = 0; i < 33; ++i) player.send(i);
-    malloc_trim(0);
-    std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts again here
-    const uint64_t before = status_bytes("VmRSS");
-    EXPECT_EQ(player.run(), 2);
-    const uint64_t taken = status_bytes("VmHWM") - before;
-    printf("%s\n%s in %dx%d tiles: planned %.0f MB, taken %.0f MB\n", plan.text, kind, plan.tiles_x, plan.tiles_y,
-           static_cast<double>(plan.session_bytes) / 1e6, static_cast<double>(taken) / 1e6);
-    EXPECT_LE(taken, plan.session_bytes) << kind;
-    EXPECT_GE(3 * taken, plan.session_bytes) << kind;
-  }
+TEST(TileRunner, CountsAndForgets) {
+  TileRunner whole(model(), way(1, 1, CacheStorage::kDevice, false)), tiled(model(), way(1, 2, CacheStorage::kDevice, false));
+  EXPECT_EQ(tiled.bytes(), 0u);
+  const at::Tensor first = play(tiled, run_options());
+  play(whole, run_options());
+  // two tiles of 384 of 640
+  EXPECT_EQ(tiled.bytes(), whole.bytes() * 768 / 640);
+  EXPECT_EQ(tiled.device_bytes(), tiled.bytes());
+  tiled.reset();
+  EXPECT_EQ(tiled.bytes(), 0u);
+  expect_equal("again", play(tiled, run_options()), first);
 }
 
 }  // namespace
