@@ -381,7 +381,7 @@ void gst_flash_vsr_install_properties(GObjectClass* object_class) {
                                          0, ready));
   install(PROP_STARTUP, g_param_spec_enum("startup", "Startup", "How a stream begins", startup_type(), FLASHVSR_STARTUP_FULL, ready));
   install(PROP_MAX_VRAM, g_param_spec_double("max-vram", "Maximal VRAM",
-                                             "Device memory beside the weights: up to 1 a fraction of the device, above bytes (0 = what is free)",
+                                             "Device memory beside the weights: up to 1 a fraction of the device, above bytes (0 = what is free); with too little it runs slower, in tiles at last",
                                              0, G_MAXDOUBLE, 0, ready));
   install(PROP_BYPASS, g_param_spec_boolean("bypass", "Bypass", "Enlarge by bicubic interpolation, past the model", FALSE, playing));
   install(PROP_STRENGTH, g_param_spec_float("strength", "Strength", "Blend of bicubic enlargement (0) and result (1)", 0, 1, 1,
