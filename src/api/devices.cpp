@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -204,6 +205,15 @@ DeviceMemory device_memory(c10::Device device) {
     if (key == "MemAvailable:") memory.free = value * 1024;
   }
   return memory;
+}
+
+std::shared_ptr<Turns> device_turns(c10::Device device) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<Turns>> turns;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<Turns>& entry = turns[device.str()];
+  if (!entry) entry = std::make_shared<Turns>();
+  return entry;
 }
 
 }  // namespace flashvsr

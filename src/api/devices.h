@@ -20,7 +20,10 @@
 #include <flashvsr/flashvsr.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
+
+#include "stream/turns.h"
 
 namespace flashvsr {
 
@@ -38,6 +41,10 @@ struct DeviceMemory {
   uint64_t total = 0;
 };
 DeviceMemory device_memory(c10::Device device);
+
+// Whose chunk runs on `device` now: one object for each device, shared by all models and sessions of
+// the process.
+std::shared_ptr<Turns> device_turns(c10::Device device);
 
 // The folder of the library that this code is in, with a slash at the end.
 std::string engine_folder();

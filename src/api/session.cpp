@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "api/devices.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "image/color_convert.h"
@@ -126,6 +127,7 @@ static_assert(static_cast<int>(PixelFormat::kP010_10le) == FLASHVSR_PIXEL_FORMAT
 Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format,
                  const FlashVsrSessionOptions& options, const MemoryPlan& plan)
     : model_(std::move(model)),
+      turns_(device_turns(model_->device())),
       format_(format),
       options_(options),
       pixel_format_(checked_format(format.pixel_format)),
@@ -367,13 +369,20 @@ bool Session::run(FlashVsrRunMode mode) {
     chunk = stream->schedule.next();
   }
 
-  is_broken_ = true;  // until this run is whole
+  const bool is_model = mode == FLASHVSR_RUN_MODEL;
   Stopwatch stopwatch;
   FlashVsrStats lap{};
   std::vector<OutputFrame> results;
-  const bool is_model = mode == FLASHVSR_RUN_MODEL;
-  if (is_model) run_model(chunk, *stream, results, lap);
-  else run_passthrough(chunk, *stream, results);
+  if (is_model) {
+    // The whole chunk: beside another one its work on the CPU would only take the cores from that one.
+    const Turns::Turn turn = turns_->take(is_interrupted_);
+    FLASHVSR_CHECK(turn, ErrorCode::kInterrupted, "interrupted");
+    is_broken_ = true;  // until this run is whole
+    run_model(chunk, *stream, results, lap);
+  } else {
+    is_broken_ = true;
+    run_passthrough(chunk, *stream, results);
+  }
   last_ = results.back();
   last_was_model_ = is_model;
   has_last_ = true;

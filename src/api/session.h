@@ -15,6 +15,10 @@
 // from the enlargement to ours; away from it, our last frame's detail fades out where the
 // picture has not changed.
 //
+// Chunks of the model take turns: one at a time on a device, whatever the session and the model, in the
+// order in which `run` was called. Chunks that go past the model wait for nobody. An interrupt reaches
+// a run that waits at once, and nothing has been begun then. send and receive never wait for a turn.
+//
 // Memory: pictures come from pools; what a session holds is bounded by the frames inside.
 // Errors: throws Error and LibTorch's own. After anything thrown by run, run throws until
 // flush; finished frames may still be received.
@@ -44,6 +48,7 @@
 #include "image/postprocess.h"
 #include "stream/chunk_schedule.h"
 #include "stream/frame_ring.h"
+#include "stream/turns.h"
 
 namespace flashvsr {
 
@@ -58,7 +63,10 @@ class Session {
   bool receive(const FlashVsrView* view, FlashVsrFrame& frame);     // false: no frame ready
   void drain();
   void flush();
-  void interrupt() { is_interrupted_ = true; }
+  void interrupt() {
+    is_interrupted_ = true;
+    turns_->wake();
+  }
   void set_options(const FlashVsrSessionOptions& options);
   int max_delay() const { return static_cast<int>(ChunkSchedule::max_delay(startup_)); }
   void stats(FlashVsrStats& stats) const;
@@ -94,6 +102,7 @@ class Session {
   void check_supported_memory(const FlashVsrFormat& format) const;
 
   const std::shared_ptr<const Model> model_;
+  const std::shared_ptr<Turns> turns_;  // of the model's device
   const FlashVsrFormat format_;
   FlashVsrSessionOptions options_;
   const PixelFormat pixel_format_;

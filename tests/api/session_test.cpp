@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -435,6 +436,97 @@ TEST(Session, ThreeThreads) {
   worker.join();
   ASSERT_EQ(receiver.received.size(), alone.received.size());
   for (size_t i = 0; i < alone.received.size(); ++i) ASSERT_EQ(receiver.received[i].bytes, alone.received[i].bytes) << i;
+}
+
+// Sessions that always have a chunk get on alike, also of two models and of different sizes: between
+// two chunks of one there is a chunk of each other.
+TEST(Session, SessionsOnOneDeviceTakeTurns) {
+  const ModelPtr models[] = {open_model("decoder"), open_model("student")};
+  const FlashVsrSessionOptions options = make_options(4);
+  constexpr int kSessions = 3, kFrames = 25 + 8 * 11, kChunks = 12;
+  std::vector<FlashVsrFormat> formats;
+  std::vector<SessionPtr> sessions;
+  for (int i = 0; i < kSessions; ++i) {
+    formats.push_back(make_format(kRgb, 32 + 32 * (i % 2), 32));
+    sessions.push_back(open_session(models[i % 2].get(), formats.back(), options));
+    Player player{sessions.back().get(), formats.back(), options};
+    for (int time = 0; time < kFrames; ++time) player.send(time);
+  }
+  std::mutex mutex;
+  std::vector<int> order;
+  std::atomic<int> started{0};
+  std::vector<std::thread> workers;
+  for (int i = 0; i < kSessions; ++i) {
+    workers.emplace_back([&, i] {
+      ++started;
+      while (started < kSessions) std::this_thread::yield();
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        ASSERT_EQ(api().run(sessions[static_cast<size_t>(i)].get(), FLASHVSR_RUN_MODEL, nullptr), FLASHVSR_OK);
+        const std::lock_guard<std::mutex> lock(mutex);
+        order.push_back(i);
+      }
+      EXPECT_EQ(api().run(sessions[static_cast<size_t>(i)].get(), FLASHVSR_RUN_MODEL, nullptr), FLASHVSR_AGAIN);
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  ASSERT_EQ(order.size(), static_cast<size_t>(kSessions * kChunks));
+  // A thread that the machine held up between two runs was not in the line meanwhile: hence more than 1. Without turns the
+  // session with the least work is nearly through before the others have begun their second chunk.
+  int done[kSessions] = {}, widest = 0;
+  for (int i : order) {
+    ++done[i];
+    const auto [least, most] = std::minmax_element(std::begin(done), std::end(done));
+    widest = std::max(widest, *most - *least);
+  }
+  printf("widest lead: %d chunks of %d\n", widest, kChunks);
+  EXPECT_LE(widest, 5);
+  for (int i = 0; i < kSessions; ++i) {
+    Player player{sessions[static_cast<size_t>(i)].get(), formats[static_cast<size_t>(i)], options};
+    player.receive();
+    const Player alone = play(models[i % 2].get(), formats[static_cast<size_t>(i)], options, kFrames);
+    ASSERT_EQ(player.received.size(), static_cast<size_t>(kFrames - 4));
+    for (size_t f = 0; f < player.received.size(); ++f) ASSERT_EQ(player.received[f].bytes, alone.received[f].bytes) << i << " " << f;
+  }
+}
+
+// While another session's chunk runs: an interrupt ends the wait for the turn, and after a flush the
+// session goes on as a fresh one. Passthrough does not wait, nor do send and receive.
+TEST(Session, InterruptReachesARunThatWaitsForItsTurn) {
+  const ModelPtr model = open_model("student");
+  const FlashVsrFormat large = make_format(kRgb, 256, 256), small = make_format(kRgb, 32, 32);
+  const FlashVsrSessionOptions options = make_options(4);
+  const Player fresh = play(model.get(), small, options, 26);
+  SessionPtr busy = open_session(model.get(), large, options), waiting = open_session(model.get(), small, options),
+             passing = open_session(model.get(), small, options);
+  Player other{busy.get(), large, options}, player{waiting.get(), small, options}, passer{passing.get(), small, options};
+  for (int i = 0; i < 25; ++i) {
+    other.send(i);
+    player.send(i);
+    passer.send(i);
+  }
+  std::atomic<bool> is_busy_over{false};
+  std::thread worker([&] {
+    api().run(busy.get(), FLASHVSR_RUN_MODEL, nullptr);
+    is_busy_over = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // its chunk takes much longer
+  std::atomic<int> status{99};
+  std::thread waiter([&] { status = api().run(waiting.get(), FLASHVSR_RUN_MODEL, nullptr); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(status, 99);
+  player.send(25);
+  EXPECT_EQ(api().run(passing.get(), FLASHVSR_RUN_PASSTHROUGH, nullptr), FLASHVSR_OK);
+  EXPECT_GT(passer.receive(), 0);
+  api().interrupt(waiting.get());
+  waiter.join();
+  EXPECT_EQ(status, FLASHVSR_ERROR_INTERRUPTED);
+  EXPECT_FALSE(is_busy_over);
+  api().interrupt(busy.get());
+  worker.join();
+  api().flush(waiting.get());
+  player.play(0, 26);
+  ASSERT_EQ(player.received.size(), fresh.received.size());
+  for (size_t i = 0; i < 26; ++i) ASSERT_EQ(player.received[i].bytes, fresh.received[i].bytes) << i;
 }
 
 size_t resident_bytes() {

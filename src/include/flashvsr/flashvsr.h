@@ -215,7 +215,7 @@ typedef struct FlashVsrStats {
   double transformer_ms;
   double decoder_ms;
   double postprocess_ms;       /* colour correction, quantisation, download */
-  double chunk_ms;             /* whole last run */
+  double chunk_ms;             /* whole last run, waiting for its turn on the device included */
   double chunk_ms_mean;
   double chunk_ms_max;
   uint64_t host_bytes;         /* held by this session */
@@ -296,7 +296,9 @@ typedef struct FlashVsrApi {
                          FlashVsrError* error);
 
   /* Executes the next complete chunk, or returns FLASHVSR_AGAIN. Interrupted at
-   * latest at the next transformer block or decoder stage. */
+   * latest at the next transformer block or decoder stage. Sessions take turns
+   * on a device: one model chunk at a time, in the order of the calls; who waits
+   * for a turn is interrupted at once, and passthrough chunks do not wait. */
   FlashVsrStatus (*run)(FlashVsrSession* session, FlashVsrRunMode mode, FlashVsrError* error);
 
   /* Writes the next result into the caller's planes and sets frame->frame_id, or
