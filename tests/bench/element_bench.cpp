@@ -41,7 +41,7 @@ struct Free {
 
 double element_fps(const BenchModelOptions& options, double seconds) {
   const std::string what =
-      "appsrc name=source block=true format=time max-buffers=2 max-bytes=0 caps=video/x-raw,format=I420,width=" +
+      "appsrc name=source block=true format=time max-buffers=32 max-bytes=0 caps=video/x-raw,format=I420,width=" +
       std::to_string(options.width) + ",height=" + std::to_string(options.height) +
       ",framerate=25/1 ! flashvsr device=" + options.device + " precision=" + options.precision +
       (options.model.empty() ? "" : " model-version=v1.1 model=\"" + options.model + "\"") + " ! fakesink name=sink sync=false";
