@@ -48,7 +48,8 @@ constexpr bool is_in_host(CacheStorage s) { return s == CacheStorage::kHost || s
 
 class KvCache {
  public:
-  explicit KvCache(CacheStorage storage = CacheStorage::kDevice) : storage_(storage) {}
+  KvCache() = default;
+  explicit KvCache(CacheStorage storage) : storage_(storage) {}
 
   // Where each visible slot lies, oldest first: r >= 0 is ring slot r, r < 0 the chunk's own
   // slot -1 - r.
@@ -86,7 +87,7 @@ class KvCache {
 
   static int64_t dropped(int64_t seen, int64_t kv_chunks) { return seen > kv_chunks ? 1 : 0; }
 
-  CacheStorage storage_;
+  CacheStorage storage_ = CacheStorage::kDevice;
   std::vector<Layer> layers_;
   int64_t capacity_ = 0;
   int64_t head_ = 0;  // ring slot of the oldest held
