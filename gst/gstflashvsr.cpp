@@ -78,16 +78,20 @@ GST_ELEMENT_REGISTER_DEFINE(flashvsr, "flashvsr", GST_RANK_NONE, GST_TYPE_FLASH_
 
 GstBaseTransformClass* gst_flash_vsr_parent() { return GST_BASE_TRANSFORM_CLASS(gst_flash_vsr_parent_class); }
 
-static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE(
-    "sink", GST_PAD_SINK, GST_PAD_ALWAYS,
-    GST_STATIC_CAPS("video/x-raw, format=(string)" GST_FLASH_VSR_FORMATS
-                    ", width=(int)[16,8192], height=(int)[16,8192], framerate=(fraction)[0/1,2147483647/1]"
-                    ", interlace-mode=(string)progressive"));
-static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE(
-    "src", GST_PAD_SRC, GST_PAD_ALWAYS,
-    GST_STATIC_CAPS("video/x-raw, format=(string)" GST_FLASH_VSR_FORMATS
-                    ", width=(int)[16,16384], height=(int)[16,16384], framerate=(fraction)[0/1,2147483647/1]"
-                    ", interlace-mode=(string)progressive"));
+#define CAPS_IN(media, formats, largest)                                                                      \
+  media ", format=(string)" formats ", width=(int)[16," largest "], height=(int)[16," largest "]"             \
+        ", framerate=(fraction)[0/1,2147483647/1], interlace-mode=(string)progressive"
+#ifdef FLASHVSR_HAVE_GST_CUDA
+#define CAPS(largest)                                          \
+  CAPS_IN("video/x-raw", GST_FLASH_VSR_FORMATS, largest) "; "  \
+  CAPS_IN("video/x-raw(" GST_FLASH_VSR_CUDA_FEATURE ")", GST_FLASH_VSR_CUDA_FORMATS, largest)
+#else
+#define CAPS(largest) CAPS_IN("video/x-raw", GST_FLASH_VSR_FORMATS, largest)
+#endif
+static GstStaticPadTemplate sink_template =
+    GST_STATIC_PAD_TEMPLATE("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(CAPS("8192")));
+static GstStaticPadTemplate src_template =
+    GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS(CAPS("16384")));
 
 // ---- GstBaseTransform
 
@@ -135,6 +139,7 @@ static gboolean open_model(GstFlashVsr* self) {
   progress(GST_PROGRESS_TYPE_COMPLETE, "The FlashVSR model is loaded");
   FlashVsrModelInfo info = {};
   info.struct_size = sizeof info;
+  info.cuda_device = -1;  // of an engine that does not know the field
   if (stream->api->model_info(stream->model, &info, &error) == FLASHVSR_OK)
     GST_INFO_OBJECT(self, "model %s, %s, %s", info.name, info.device, info.precision);
   {
@@ -196,6 +201,9 @@ static void set_shutting_down(GstFlashVsr* self, bool is_shutting_down) {
 static gboolean gst_flash_vsr_start(GstBaseTransform* transform) {
   GstFlashVsr* self = GST_FLASH_VSR(transform);
   const gboolean ok = open_model(self);
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (ok) self->stream->cuda.open(GST_ELEMENT(self), self->stream->model_info.cuda_device);
+#endif
   set_start_state(self, ok ? StartState::kStarted : StartState::kFailed);
   return ok;
 }
@@ -216,6 +224,9 @@ static gboolean gst_flash_vsr_stop(GstBaseTransform* transform) {
   stream->model = stream->small_model = nullptr;
   stream->small_state = SmallModel::kNone;
   gst_flash_vsr_replace_pool(stream, nullptr);
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  stream->cuda.close();
+#endif
   gst_segment_init(&stream->segment, GST_FORMAT_UNDEFINED);
   stream->last_pts = stream->last_duration = GST_CLOCK_TIME_NONE;
   stream->interval_meter.reset();
@@ -318,6 +329,14 @@ static Queue::Go change_model(GstFlashVsr* self) {
   return Queue::Go::kYes;
 }
 
+#ifdef FLASHVSR_HAVE_GST_CUDA
+static void explain_no_cuda(GstElement* element, const std::string& why, const GstCaps* caps) {
+  GST_ELEMENT_ERROR(element, STREAM, FORMAT,
+                    ("The video is in CUDA memory, which FlashVSR cannot use: %s; insert cudadownload.", why.c_str()),
+                    ("%" GST_PTR_FORMAT, caps));
+}
+#endif
+
 static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps, GstVideoInfo* in_info, GstCaps* out_caps,
                                        GstVideoInfo* out_info) {
   GstFlashVsr* self = GST_FLASH_VSR(filter);
@@ -345,6 +364,17 @@ static gboolean gst_flash_vsr_set_info(GstVideoFilter* filter, GstCaps* in_caps,
   FlashVsrFormat format;
   if (!gst_flash_vsr_format_from_info(in_info, &format)) return FALSE;
   format.input_memory = format.output_memory = FLASHVSR_MEMORY_HOST;
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (flashvsr_gst::is_cuda_caps(in_caps)) format.input_memory = FLASHVSR_MEMORY_CUDA;
+  if (flashvsr_gst::is_cuda_caps(out_caps)) format.output_memory = FLASHVSR_MEMORY_CUDA;
+  // Caps that were made before the model was there.
+  const std::string refusal = stream->cuda.refusal();
+  if (format.input_memory + format.output_memory != 0 && !refusal.empty()) {
+    explain_no_cuda(GST_ELEMENT(self), refusal, in_caps);
+    stream->queue.fail();
+    return FALSE;
+  }
+#endif
 
   // The property may have changed since these caps were made; the caps decide.
   GstFlashVsrRatio scale = {0, 1};
@@ -402,6 +432,9 @@ static GstCaps* gst_flash_vsr_transform_caps(GstBaseTransform* transform, GstPad
   GstFlashVsrRatio scale;
   gst_flash_vsr_ratio_of(gst_flash_vsr_copy_settings(GST_FLASH_VSR(transform)).scale, &scale);
   GstCaps* result = gst_flash_vsr_caps_scale(caps, scale, direction == GST_PAD_SINK);
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  result = GST_FLASH_VSR(transform)->stream->cuda.both_memories(result);
+#endif
   if (filter) {
     GstCaps* narrowed = gst_caps_intersect_full(filter, result, GST_CAPS_INTERSECT_FIRST);
     gst_caps_unref(result);
@@ -412,10 +445,49 @@ static GstCaps* gst_flash_vsr_transform_caps(GstBaseTransform* transform, GstPad
   return result;
 }
 
+static void remove_pools(GstQuery* query) {
+  while (gst_query_get_n_allocation_pools(query) > 0) gst_query_remove_nth_allocation_pool(query, 0);
+}
+
+#ifdef FLASHVSR_HAVE_GST_CUDA
+static gboolean gst_flash_vsr_propose_allocation(GstBaseTransform* transform, GstQuery* decided, GstQuery* query) {
+  GstCaps* caps;
+  gboolean need_pool;
+  gst_query_parse_allocation(query, &caps, &need_pool);
+  const bool is_cuda = caps && flashvsr_gst::is_cuda_caps(caps);
+  if (is_cuda) {
+    // Before GstVideoFilter, which else proposes system memory.
+    guint size = 0;
+    GstBufferPool* pool = GST_FLASH_VSR(transform)->stream->cuda.new_pool(caps, &size);
+    if (!pool) return FALSE;
+    gst_query_add_allocation_pool(query, need_pool ? pool : nullptr, size, 0, 0);
+    gst_object_unref(pool);
+  }
+  if (!gst_flash_vsr_parent()->propose_allocation(transform, decided, query)) return FALSE;
+  if (is_cuda && !gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, nullptr))
+    gst_query_add_allocation_meta(query, GST_VIDEO_META_API_TYPE, nullptr);
+  return TRUE;
+}
+#endif
+
 static gboolean gst_flash_vsr_decide_allocation(GstBaseTransform* transform, GstQuery* query) {
   GstFlashVsr* self = GST_FLASH_VSR(transform);
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  // The base class would configure downstream's pool for system memory.
+  const bool is_cuda = self->stream->format.output_memory == FLASHVSR_MEMORY_CUDA;
+  if (is_cuda) remove_pools(query);
+#endif
   if (!gst_flash_vsr_parent()->decide_allocation(transform, query)) return FALSE;
   GstBufferPool* pool = nullptr;
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (is_cuda) {
+    remove_pools(query);
+    guint size;
+    GstCaps* caps;
+    gst_query_parse_allocation(query, &caps, nullptr);
+    pool = self->stream->cuda.new_pool(caps, &size);
+  }
+#endif
   if (gst_query_get_n_allocation_pools(query) > 0)
     gst_query_parse_nth_allocation_pool(query, 0, &pool, nullptr, nullptr, nullptr);
   if (!pool) {
@@ -428,7 +500,7 @@ static gboolean gst_flash_vsr_decide_allocation(GstBaseTransform* transform, Gst
     return FALSE;
   }
   // The pool is ours alone: the base class would swap it under P at each RECONFIGURE.
-  while (gst_query_get_n_allocation_pools(query) > 0) gst_query_remove_nth_allocation_pool(query, 0);
+  remove_pools(query);
   gst_flash_vsr_replace_pool(self->stream, pool);
   return TRUE;
 }
@@ -452,6 +524,9 @@ static bool is_cut(Stream* stream, const GstVideoFrame& mapped) {
   plane.step = GST_VIDEO_FRAME_COMP_PSTRIDE(&mapped, component);
   const gint depth = GST_VIDEO_FRAME_COMP_DEPTH(&mapped, component);
   if (depth > 8) plane.shift = GST_VIDEO_FORMAT_INFO_SHIFT(mapped.info.finfo, component) + depth - 8;
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (stream->format.input_memory == FLASHVSR_MEMORY_CUDA && !stream->cuda.fetch_rows(&plane)) return false;
+#endif
   return stream->cut_detector.is_cut(plane);
 }
 
@@ -466,6 +541,15 @@ static GstFlowReturn flow_of(GstFlashVsr* self, Queue::Go go) {
     default:
       return GST_FLOW_ERROR;
   }
+}
+
+static bool map_input(Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
+                      FlashVsrFrame* frame, [[maybe_unused]] FlashVsrError* error) {
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (stream->format.input_memory == FLASHVSR_MEMORY_CUDA)
+    return stream->cuda.map_input(buffer, info, mapped, frame, error);
+#endif
+  return gst_flash_vsr_frame_map(mapped, info, buffer, GST_MAP_READ, frame);
 }
 
 static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transform, gboolean is_discont, GstBuffer* input) {
@@ -490,11 +574,15 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
 
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
+  FlashVsrError error = {};
   const GstVideoInfo* info = &GST_VIDEO_FILTER(self)->in_info;
-  if (!gst_flash_vsr_frame_map(&mapped, info, buffer, GST_MAP_READ, &frame)) {
-    GST_ELEMENT_ERROR(self, STREAM, FORMAT, ("A video frame cannot be read."),
-                      ("%" G_GSIZE_FORMAT " bytes; the caps ask for %" G_GSIZE_FORMAT, gst_buffer_get_size(buffer),
-                       GST_VIDEO_INFO_SIZE(info)));
+  if (!map_input(stream, buffer, info, &mapped, &frame, &error)) {
+    if (error.status != FLASHVSR_OK)
+      gst_flash_vsr_fail(self, error, "mapping a frame");
+    else
+      GST_ELEMENT_ERROR(self, STREAM, FORMAT, ("A video frame cannot be read."),
+                        ("%" G_GSIZE_FORMAT " bytes; the caps ask for %" G_GSIZE_FORMAT, gst_buffer_get_size(buffer),
+                         GST_VIDEO_INFO_SIZE(info)));
     gst_buffer_unref(buffer);
     return GST_FLOW_ERROR;
   }
@@ -521,7 +609,6 @@ static GstFlowReturn gst_flash_vsr_submit_input_buffer(GstBaseTransform* transfo
     return flow;
   }
   frame.frame_id = stream->next_id++;
-  FlashVsrError error = {};
   FlashVsrStatus status;
   {
     std::lock_guard<std::mutex> lock(stream->send_mutex);
@@ -568,7 +655,7 @@ static GstFlowReturn gst_flash_vsr_transform_frame(GstVideoFilter*, GstVideoFram
 
 // A refused CAPS event never reaches the element, and the application hears "not negotiated":
 // the pad's probe does see it.
-static GstPadProbeReturn explain_interlaced(GstPad*, GstPadProbeInfo* info, gpointer user) {
+static GstPadProbeReturn explain_refused_caps(GstPad*, GstPadProbeInfo* info, gpointer user) {
   GstEvent* event = GST_PAD_PROBE_INFO_EVENT(info);
   if (GST_EVENT_TYPE(event) != GST_EVENT_CAPS) return GST_PAD_PROBE_OK;
   GstCaps* caps;
@@ -578,6 +665,10 @@ static GstPadProbeReturn explain_interlaced(GstPad*, GstPadProbeInfo* info, gpoi
     GST_ELEMENT_ERROR(GST_ELEMENT(user), STREAM, FORMAT,
                       ("The video is interlaced (%s), which FlashVSR cannot enlarge; insert deinterlace.", mode),
                       ("%" GST_PTR_FORMAT, caps));
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  const std::string refusal = GST_FLASH_VSR(user)->stream->cuda.refusal();
+  if (!refusal.empty() && flashvsr_gst::is_cuda_caps(caps)) explain_no_cuda(GST_ELEMENT(user), refusal, caps);
+#endif
   return GST_PAD_PROBE_OK;
 }
 
@@ -606,7 +697,7 @@ static void gst_flash_vsr_init(GstFlashVsr* self) {
   gst_segment_init(&self->stream->segment, GST_FORMAT_UNDEFINED);
   gst_segment_init(&self->stream->out_segment, GST_FORMAT_UNDEFINED);
   gst_pad_set_activatemode_function(GST_BASE_TRANSFORM_SRC_PAD(transform), gst_flash_vsr_src_activate_mode);
-  gst_pad_add_probe(GST_BASE_TRANSFORM_SINK_PAD(transform), GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, explain_interlaced,
+  gst_pad_add_probe(GST_BASE_TRANSFORM_SINK_PAD(transform), GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, explain_refused_caps,
                     self, nullptr);
   gst_base_transform_set_qos_enabled(transform, FALSE);
   gst_base_transform_set_gap_aware(transform, TRUE);
@@ -640,6 +731,9 @@ static void gst_flash_vsr_class_init(GstFlashVsrClass* klass) {
   transform_class->stop = gst_flash_vsr_stop;
   transform_class->transform_caps = gst_flash_vsr_transform_caps;
   transform_class->decide_allocation = gst_flash_vsr_decide_allocation;
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  transform_class->propose_allocation = gst_flash_vsr_propose_allocation;
+#endif
   transform_class->submit_input_buffer = gst_flash_vsr_submit_input_buffer;
   transform_class->generate_output = gst_flash_vsr_generate_output;
   transform_class->sink_event = gst_flash_vsr_sink_event;

@@ -9,7 +9,7 @@ bool CutDetector::is_cut(const CutPlane& plane) {
   std::array<uint8_t, kColumns * kRows> grid;
   std::array<int, kBins> bins{};
   for (int r = 0; r < kRows; r++) {
-    const int y0 = static_cast<int>(static_cast<int64_t>(r) * plane.height / kRows);
+    const int y0 = first_line(r, plane.height);
     for (int c = 0; c < kColumns; c++) {
       const int x0 = static_cast<int>(static_cast<int64_t>(c) * plane.width / kColumns);
       // Four neighbours: less noise, and fine texture does not alias as much.

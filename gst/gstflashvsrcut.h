@@ -35,9 +35,12 @@ class CutDetector {
   bool is_cut(const CutPlane& plane);
   void reset() { has_previous_ = false; }
 
+  // Of each row of the grid this line of the picture is looked at, and the one below, where there is one.
+  static constexpr int kRows = 27;
+  static int first_line(int row, int height) { return static_cast<int>(static_cast<int64_t>(row) * height / kRows); }
+
  private:
   static constexpr int kColumns = 48;
-  static constexpr int kRows = 27;
   static constexpr int kBins = 32;
   std::array<uint8_t, kColumns * kRows> grid_{};
   std::array<int, kBins> bins_{};

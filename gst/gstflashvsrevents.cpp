@@ -192,6 +192,11 @@ gboolean gst_flash_vsr_query(GstBaseTransform* transform, GstPadDirection direct
                              static_cast<gint64>(gst_segment_to_stream_time(&stream->out_segment, GST_FORMAT_TIME, stream->out_pts)));
       return TRUE;
     }
+#ifdef FLASHVSR_HAVE_GST_CUDA
+    case GST_QUERY_CONTEXT:
+      if (stream->cuda.answer_context(GST_ELEMENT(self), query)) return TRUE;
+      break;
+#endif
     case GST_QUERY_DRAIN:
       if (direction == GST_PAD_SINK) gst_flash_vsr_drain_all(self);
       break;

@@ -18,6 +18,9 @@
 #include "gstflashvsrcut.h"
 #include "gstflashvsrinterval.h"
 #include "gstflashvsrqueue.h"
+#ifdef FLASHVSR_HAVE_GST_CUDA
+#include "gstflashvsrcuda.h"
+#endif
 
 GST_DEBUG_CATEGORY_EXTERN(gst_flash_vsr_debug);
 
@@ -110,6 +113,10 @@ struct Stream {
   // Output buffers.
   std::mutex pool_mutex;
   GstBufferPool* pool = nullptr;
+
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  flashvsr_gst::CudaMemory cuda;  // open from start() to stop()
+#endif
 
   // False from FLUSH_START or a shutdown until FLUSH_STOP or activation: only then may set_info
   // let W and P go on after it has halted them.

@@ -30,6 +30,15 @@ static GstFlowReturn acquire(GstFlashVsr* self, GstBuffer** buffer) {
   }
 }
 
+static bool map_output(Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
+                       FlashVsrFrame* frame, [[maybe_unused]] FlashVsrError* error) {
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (stream->format.output_memory == FLASHVSR_MEMORY_CUDA)
+    return stream->cuda.map_output(buffer, info, mapped, frame, error);
+#endif
+  return gst_flash_vsr_frame_map(mapped, info, buffer, GST_MAP_WRITE, frame);
+}
+
 // Returns what push_done is to be told; kNoResult: nothing was there.
 static constexpr int kNoResult = 1000;
 
@@ -41,10 +50,11 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
   if (flow == GST_FLOW_FLUSHING) return flow;
   GstVideoFrame mapped;
   FlashVsrFrame frame = {};
-  if (flow != GST_FLOW_OK || !gst_flash_vsr_frame_map(&mapped, &filter->out_info, buffer, GST_MAP_WRITE, &frame)) {
+  FlashVsrError error = {};
+  if (flow != GST_FLOW_OK || !map_output(stream, buffer, &filter->out_info, &mapped, &frame, &error)) {
     if (buffer) gst_buffer_unref(buffer);
-    GST_ELEMENT_ERROR(self, RESOURCE, WRITE, ("No buffer for the enlarged picture."),
-                      ("%s", flow == GST_FLOW_OK ? "mapping failed" : gst_flow_get_name(flow)));
+    const gchar* why = flow != GST_FLOW_OK ? gst_flow_get_name(flow) : error.message[0] ? error.message : "mapping failed";
+    GST_ELEMENT_ERROR(self, RESOURCE, WRITE, ("No buffer for the enlarged picture."), ("%s", why));
     stream->queue.fail();
     return GST_FLOW_ERROR;
   }
@@ -61,7 +71,6 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
   }
   const Settings settings = gst_flash_vsr_copy_settings(self);
   const FlashVsrView view = {sizeof view, settings.strength, settings.compare, settings.compare_position};
-  FlashVsrError error = {};
   FlashVsrStatus status;
   {
     std::lock_guard<std::mutex> lock(stream->receive_mutex);
@@ -77,6 +86,11 @@ static int push_frame(GstFlashVsr* self, const Queue::Output& output) {
     g_snprintf(error.message, sizeof error.message, "frame %" G_GUINT64_FORMAT " came back in place of %" G_GUINT64_FORMAT,
                static_cast<guint64>(frame.frame_id), static_cast<guint64>(output.id));
   }
+#ifdef FLASHVSR_HAVE_GST_CUDA
+  if (status == FLASHVSR_OK && stream->format.output_memory == FLASHVSR_MEMORY_CUDA &&
+      !stream->cuda.finish_output(buffer, &filter->out_info, &error))
+    status = error.status;
+#endif
   if (status != FLASHVSR_OK) {
     gst_buffer_unref(buffer);
     error.status = status;

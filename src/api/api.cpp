@@ -163,6 +163,8 @@ FlashVsrStatus model_info(const FlashVsrModel* model, FlashVsrModelInfo* info, F
     result.is_embedded = model->model->is_embedded;
     result.has_transformer = model->model->config().has_transformer;
     result.weight_bytes = model->model->weight_bytes;
+    const c10::Device device = model->model->device();
+    result.cuda_device = device.is_cuda() ? std::max<int32_t>(device.index(), 0) : -1;
     give(result, info);
     return FLASHVSR_OK;
   });

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "fake_engine.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -10,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fake_cuda/fake_cuda.h"
 
 enum { kFirstInputs = 25, kFirstOutputs = 21, kLaterInputs = 12, kLaterOutputs = 8, kPriming = 13 };
 
@@ -40,6 +43,7 @@ struct FlashVsrModel {
   struct FlashVsrModel* next;
   char* key;
   char* path;
+  int cuda_device; /* -1: none */
   int64_t users;
 };
 
@@ -214,6 +218,22 @@ static void clear_fifo(Fifo* fifo) {
   while ((picture = pop_picture(fifo))) free(picture);
 }
 
+/* The frame with planes that the host can reach. False: not as flashvsr.h asks. */
+static bool reach(const FlashVsrSession* s, FlashVsrMemory memory, const Plane planes[4], FlashVsrFrame* frame) {
+  if (memory == FLASHVSR_MEMORY_HOST) return true;
+  static FakeCudaPrimaryBytesFunc primary_bytes;
+  if (!primary_bytes) {
+    void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    if (driver) primary_bytes = (FakeCudaPrimaryBytesFunc)dlsym(driver, "fake_cuda_primary_bytes");
+  }
+  for (int p = 0; p < s->planes && primary_bytes; ++p) {
+    const uint64_t size = (uint64_t)(planes[p].height - 1) * frame->stride[p] + (uint64_t)planes[p].width * planes[p].sample_bytes;
+    frame->data[p] = primary_bytes(frame->data[p], size, s->model->cuda_device);
+    if (!frame->data[p]) return false;
+  }
+  return primary_bytes != NULL;
+}
+
 /* weight of the bicubic picture, 0 .. 256 */
 static int bicubic_weight(const FlashVsrView* view, int x, int width, bool is_passthrough) {
   if (is_passthrough) return 256;
@@ -224,7 +244,7 @@ static int bicubic_weight(const FlashVsrView* view, int x, int width, bool is_pa
 }
 
 static void write_picture(const FlashVsrSession* s, const Picture* picture, const FlashVsrView* view,
-                          FlashVsrFrame* frame) {
+                          const FlashVsrFrame* frame) {
   const uint8_t* source = picture->data;
   const int fourth = fourth_byte(s->format.pixel_format);
   const bool alpha = has_alpha(s->format.pixel_format);
@@ -294,7 +314,8 @@ static FlashVsrStatus model_open(const FlashVsrModelOptions* options, FlashVsrMo
   if (*path && access(path, R_OK) != 0) return fail(error, FLASHVSR_ERROR_MODEL_NOT_FOUND, "no file \"%s\"", path);
   const FlashVsrStatus status = (FlashVsrStatus)env_int("FLASHVSR_FAKE_OPEN_STATUS", 0);
   if (status) return fail(error, status, "fake failure %d of model_open", status);
-  if (strncmp(device, "cuda", 4) == 0) return fail(error, FLASHVSR_ERROR_NO_DEVICE, "the fake engine has no CUDA device");
+  const int cuda_device = (int)env_int("FLASHVSR_FAKE_CUDA_DEVICE", -1);
+  if (strncmp(device, "cuda", 4) == 0 && cuda_device < 0) return fail(error, FLASHVSR_ERROR_NO_DEVICE, "the fake engine has no CUDA device");
   sleep_ms(env_int("FLASHVSR_FAKE_OPEN_MS", 0));
   if (options->progress) options->progress(options->progress_user, 50, "placing weights");
 
@@ -307,6 +328,7 @@ static FlashVsrStatus model_open(const FlashVsrModelOptions* options, FlashVsrMo
     found = calloc(1, sizeof *found);
     found->key = strdup(key);
     found->path = strdup(path);
+    found->cuda_device = cuda_device;
     found->next = g_models;
     g_models = found;
     g_state.models_open++;
@@ -344,7 +366,9 @@ static FlashVsrStatus model_info(const FlashVsrModel* model, FlashVsrModelInfo* 
   memset(info, 0, sizeof *info);
   info->struct_size = size;
   snprintf(info->name, sizeof info->name, "%s", *model->path ? "fake" : "fake embedded");
-  snprintf(info->device, sizeof info->device, "CPU (fake)");
+  if (model->cuda_device < 0) snprintf(info->device, sizeof info->device, "CPU (fake)");
+  else snprintf(info->device, sizeof info->device, "fake (cuda:%d)", model->cuda_device);
+  info->cuda_device = model->cuda_device;
   snprintf(info->precision, sizeof info->precision, "fp32");
   info->is_embedded = model->path[0] == 0;
   info->has_transformer = 1;
@@ -387,6 +411,8 @@ static FlashVsrStatus session_open(FlashVsrModel* model, const FlashVsrFormat* f
       format->width > 8192 || format->height > 8192)
     return fail(error, FLASHVSR_ERROR_INVALID_ARGUMENT, "format %d of %d x %d", format->pixel_format, format->width,
                 format->height);
+  if ((format->input_memory != FLASHVSR_MEMORY_HOST || format->output_memory != FLASHVSR_MEMORY_HOST) && model->cuda_device < 0)
+    return fail(error, FLASHVSR_ERROR_INVALID_ARGUMENT, "frames in CUDA memory need a model on CUDA");
 
   FlashVsrSession* s = calloc(1, sizeof *s);
   pthread_mutex_init(&s->lock, NULL);
@@ -453,8 +479,11 @@ static void enter(atomic_int* who) {
 static FlashVsrStatus send_frame(FlashVsrSession* s, const FlashVsrFrame* frame, FlashVsrError* error) {
   enter(&s->in_send);
   FlashVsrStatus status = FLASHVSR_OK;
+  FlashVsrFrame reached = *frame;
   if (s->sends++ == s->fail_send) {
     status = fail(error, s->fail_status, "fake failure of send");
+  } else if (!reach(s, s->format.input_memory, s->in, &reached)) {
+    status = fail(error, FLASHVSR_ERROR_INTERNAL, "send: not memory of the primary context, or a context is current");
   } else {
     Picture* picture = malloc(sizeof *picture + s->in_bytes);
     picture->id = frame->frame_id;
@@ -463,7 +492,7 @@ static FlashVsrStatus send_frame(FlashVsrSession* s, const FlashVsrFrame* frame,
     for (int p = 0; p < s->planes; ++p) {
       const size_t row = (size_t)s->in[p].width * s->in[p].sample_bytes;
       for (int y = 0; y < s->in[p].height; ++y, to += row)
-        memcpy(to, (const uint8_t*)frame->data[p] + (size_t)y * frame->stride[p], row);
+        memcpy(to, (const uint8_t*)reached.data[p] + (size_t)y * reached.stride[p], row);
     }
     pthread_mutex_lock(&s->lock);
     Stream** at = &s->streams;
@@ -556,13 +585,16 @@ static FlashVsrStatus receive_frame(FlashVsrSession* s, const FlashVsrView* view
   FlashVsrStatus status = FLASHVSR_OK;
   pthread_mutex_lock(&s->lock);
   Picture* picture = s->results.head;
+  FlashVsrFrame reached = *frame;
   if (!picture) status = FLASHVSR_AGAIN;
+  else if (!reach(s, s->format.output_memory, s->out, &reached))
+    status = fail(error, FLASHVSR_ERROR_INTERNAL, "receive: not memory of the primary context, or a context is current");
   else if (s->receives++ == s->fail_receive) status = fail(error, s->fail_status, "fake failure of receive");
   else pop_picture(&s->results);
   if (status == FLASHVSR_OK) s->stats.frames_out++;
   pthread_mutex_unlock(&s->lock);
   if (status == FLASHVSR_OK) {
-    write_picture(s, picture, view ? view : &plain, frame);
+    write_picture(s, picture, view ? view : &plain, &reached);
     frame->frame_id = picture->id;
     free(picture);
     count(&g_state.receives, 1);

@@ -21,6 +21,9 @@
  *   FLASHVSR_FAKE_FAIL_STATUS=-7   ... with this status; default INTERNAL
  *   FLASHVSR_FAKE_FAIL_SEND=3      frame number 3 of the session (from 0) is refused, same status
  *   FLASHVSR_FAKE_FAIL_RECEIVE=3   so is the third result
+ *   FLASHVSR_FAKE_CUDA_DEVICE=0    the model is on that device of the fake driver (fake_cuda.h): frames may be in
+ *                                  CUDA memory, which must lie in the primary context of that device, with
+ *                                  no context current in the thread that calls
  */
 #ifndef FLASHVSR_TESTS_SUPPORT_FAKE_ENGINE_H_
 #define FLASHVSR_TESTS_SUPPORT_FAKE_ENGINE_H_

@@ -240,6 +240,7 @@ typedef struct FlashVsrModelInfo {
   int32_t is_embedded;
   int32_t has_transformer; /* 0: a decoder trained alone; latents are zero */
   uint64_t weight_bytes;
+  int32_t cuda_device; /* ordinal of the device, -1: the model is on the CPU */
 } FlashVsrModelInfo;
 
 typedef struct FlashVsrError {
