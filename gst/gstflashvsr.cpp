@@ -42,6 +42,12 @@
  * Where the picture changes altogether the model starts anew, so that nothing of the old scene
  * shows in the new one (#GstFlashVsr:scene-cut).
  *
+ * ## CUDA memory
+ *
+ * Built with -Dmemory_cuda=enabled, both pads also take `video/x-raw(memory:CUDAMemory)`, each for
+ * itself, where the model runs on CUDA. The context is shared through #GstContext; where nobody has one
+ * the device's primary context is published, and frames of others are copied on the device.
+ *
  * ## Interlaced video
  *
  * is refused: put `deinterlace` in front.
@@ -543,7 +549,7 @@ static GstFlowReturn flow_of(GstFlashVsr* self, Queue::Go go) {
   }
 }
 
-static bool map_input(Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
+static bool map_input([[maybe_unused]] Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
                       FlashVsrFrame* frame, [[maybe_unused]] FlashVsrError* error) {
 #ifdef FLASHVSR_HAVE_GST_CUDA
   if (stream->format.input_memory == FLASHVSR_MEMORY_CUDA)

@@ -30,7 +30,7 @@ static GstFlowReturn acquire(GstFlashVsr* self, GstBuffer** buffer) {
   }
 }
 
-static bool map_output(Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
+static bool map_output([[maybe_unused]] Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,
                        FlashVsrFrame* frame, [[maybe_unused]] FlashVsrError* error) {
 #ifdef FLASHVSR_HAVE_GST_CUDA
   if (stream->format.output_memory == FLASHVSR_MEMORY_CUDA)

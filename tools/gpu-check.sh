@@ -85,3 +85,21 @@ launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=fa
 launch "full 352x192, 229 frames" $(frames 229 352 192) ! $full ! fakesink sync=false
 launch "full 672x384, 29 frames" $(frames 29 672 384) ! $full ! fakesink sync=false
 launch "full 672x384, 109 frames" $(frames 109 672 384) ! $full ! fakesink sync=false
+
+echo "== CUDA memory (where the plugin was built with it, and nvcodec finds its libraries)"
+bytes() {  # LABEL PIPELINE...: sha256 of the frames
+  local file=$work/frames; rm -f "$file"; launch "$@" ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
+}
+cuda='video/x-raw(memory:CUDAMemory)'
+system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
+if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
+  device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$cuda" ! flashvsr device=cuda ! "$cuda" ! cudadownload | tail -1)
+  [ "$system" = "$device" ] && same=true || same=false
+  echo "{\"element\":\"CUDA memory as system memory\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"
+else
+  echo "no cudaupload: nvcodec found no driver libraries"
+fi
+if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" nvh264dec > /dev/null 2>&1; then
+  launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high ! filesink location="$work/clip.h264"
+  launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
+fi

@@ -622,7 +622,6 @@ GST_END_TEST
 static Suite* suite(void) {
   Suite* s = suite_create("cuda_memory");
   TCase* alone = tcase_create("alone");
-  tcase_add_checked_fixture(alone, load_nvcodec, NULL);
   tcase_add_test(alone, check_46_caps);
   tcase_add_test(alone, check_46_order_of_memories);
   tcase_add_test(alone, check_46_model_on_the_cpu);
