@@ -211,17 +211,6 @@ TEST(Api, ReleasedFilesRunWithBothDecoders) {
   }
 }
 
-// Of /proc/self/status, in bytes.
-uint64_t status_bytes(const std::string& field) {
-  std::ifstream file("/proc/self/status");
-  std::string key;
-  uint64_t kilobytes = 0;
-  while (file >> key) {
-    if (key == field + ":" && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
-
 // The peak of the first run against the plan, from above and not by much.
 TEST(Api, PlansAreNearWhatIsTaken) {
   // the last one is decoded latent by latent

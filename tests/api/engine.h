@@ -7,11 +7,14 @@
 #include <flashvsr/flashvsr.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace flashvsr {
@@ -234,6 +237,29 @@ struct Player {
     drain();
   }
 };
+
+// One run with an interrupt `after` its begin, from another thread. True: it was interrupted.
+inline bool run_and_interrupt(FlashVsrSession* session, std::chrono::milliseconds after) {
+  std::thread canceller([&] {
+    std::this_thread::sleep_for(after);
+    api().interrupt(session);
+  });
+  const FlashVsrStatus status = api().run(session, FLASHVSR_RUN_MODEL, nullptr);
+  canceller.join();
+  EXPECT_TRUE(status == FLASHVSR_OK || status == FLASHVSR_ERROR_INTERRUPTED);
+  return status == FLASHVSR_ERROR_INTERRUPTED;
+}
+
+// Of /proc/self/status, in bytes.
+inline uint64_t status_bytes(const std::string& field) {
+  std::ifstream file("/proc/self/status");
+  std::string key;
+  uint64_t kilobytes = 0;
+  while (file >> key) {
+    if (key == field + ":" && file >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
 
 }  // namespace flashvsr
 

@@ -228,14 +228,7 @@ TEST(Session, InterruptReachesARunningChunk) {
     SessionPtr session = open_session(model.get(), format, options);
     Player player{session.get(), format, options};
     for (int i = 0; i < 25; ++i) player.send(i);
-    std::thread canceller([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2 + 8 * round));
-      api().interrupt(session.get());
-    });
-    const FlashVsrStatus status = api().run(session.get(), FLASHVSR_RUN_MODEL, nullptr);
-    canceller.join();
-    EXPECT_TRUE(status == FLASHVSR_OK || status == FLASHVSR_ERROR_INTERRUPTED);
-    interrupted += status == FLASHVSR_ERROR_INTERRUPTED;
+    interrupted += run_and_interrupt(session.get(), std::chrono::milliseconds(2 + 8 * round));
     api().flush(session.get());
     player.play(0, 3);
     expect_ids(player.received, 0, 3);

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <thread>
 
 #include "engine.h"
 
@@ -146,14 +145,7 @@ TEST(TiledSession, FlushAndInterruptWithTiles) {
   int interrupted = 0;
   for (int round = 0; round < 6; ++round) {
     for (int i = 0; i < 25; ++i) player.send(i);
-    std::thread canceller([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2 + 8 * round));
-      api().interrupt(session.get());
-    });
-    const FlashVsrStatus status = api().run(session.get(), FLASHVSR_RUN_MODEL, nullptr);
-    canceller.join();
-    EXPECT_TRUE(status == FLASHVSR_OK || status == FLASHVSR_ERROR_INTERRUPTED);
-    interrupted += status == FLASHVSR_ERROR_INTERRUPTED;
+    interrupted += run_and_interrupt(session.get(), std::chrono::milliseconds(2 + 8 * round));
     api().flush(session.get());
   }
   EXPECT_GT(interrupted, 0);
@@ -226,17 +218,6 @@ TEST(TiledSession, TilesAreDeterministic) {
   EXPECT_STREQ(plan_of(model.get(), format, options).text, plan_of(model.get(), format, options).text);
   const std::vector<Received> first = play(model.get(), format, options, 27), second = play(model.get(), format, options, 27);
   for (size_t i = 0; i < first.size(); ++i) ASSERT_EQ(first[i].bytes, second[i].bytes) << i;
-}
-
-// Of /proc/self/status, in bytes.
-uint64_t status_bytes(const std::string& field) {
-  std::ifstream file("/proc/self/status");
-  std::string key;
-  uint64_t kilobytes = 0;
-  while (file >> key) {
-    if (key == field + ":" && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
 }
 
 // The process's peak in the first two runs against the plan of a session that was made to degrade.

@@ -8,8 +8,8 @@ work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 mkdir "$work/empty"
 export GST_PLUGIN_SYSTEM_PATH_1_0=$work/empty GST_PLUGIN_PATH_1_0=$(dirname "$plugin") GST_REGISTRY_1_0=$work/registry.bin
 export LC_ALL=C G_DEBUG=fatal-warnings GST_DEBUG_NO_COLOR=1
-number=0
-result() { number=$((number + 1)); if [ "$1" = 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; fi; }
+# shellcheck source=tests/gst/tap.sh
+. "$(dirname "$0")/tap.sh"
 echo 1..6
 
 FLASHVSR_ENGINE_PATH=$engine gst-inspect-1.0 flashvsr > "$work/text" 2> "$work/errors"

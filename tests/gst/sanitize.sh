@@ -13,12 +13,8 @@ parts=${*:-asan stress valgrind}
 here=$source/tests/gst
 mkdir -p "$folder" && folder=$(cd "$folder" && pwd)
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-number=0 failed=0
-result() {  # STATUS NAME
-  number=$((number + 1))
-  if [ "$1" = 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; failed=1; fi
-}
-skip() { number=$((number + 1)); echo "ok $number - $1 # SKIP $2"; }
+# shellcheck source=tests/gst/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 # Other plugins leak when they are scanned (fontconfig, pango): none but these are in sight.
 mkdir "$work/plugins"

@@ -11,12 +11,8 @@ set -uo pipefail
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/flashvsr
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-number=0 failed=0
-result() {  # STATUS NAME
-  number=$((number + 1))
-  if [ "$1" = 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; failed=1; fi
-}
-skip() { number=$((number + 1)); echo "ok $number - $1 # SKIP $2"; }
+# shellcheck source=tests/gst/tap.sh
+. "$(dirname "$0")/tap.sh"
 packages="g++ meson ninja-build pkg-config python3 time libgtest-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   libgstrtspserver-1.0-dev gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
