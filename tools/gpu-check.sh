@@ -2,26 +2,31 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # gpu-check.sh pack FOLDER [BUILD]   here: copies what a GPU machine needs into FOLDER (about 25 MB), from a build folder made with
 #                                    -Dtorch_root=<LibTorch with CUDA> -Dcuda=enabled (default: build-cuda)
-# gpu-check.sh run FOLDER OUT        there: parity on the GPU, the pipeline's times, the element through gst-launch; results in OUT
+# gpu-check.sh run FOLDER OUT        there: the README's command built and run from this source tree, parity on the GPU, the
+#                                    sanitizers, the pipeline's times, the element through gst-launch; results in OUT
+# gpu-check.sh run FOLDER OUT STEP...   only these: readme parity sanitizers kernels peers pipeline profile element cuda_memory
 #
-# The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used); no GStreamer, no network. About three
-# minutes, most of it the random checkpoint of the released size and its loading.
+# The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used), meson and a compiler; no GStreamer, no
+# network. About eight minutes, most of them the build, the sanitizers and the random checkpoint of the released size.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-mode=${1:?$(sed -n '3,9s/^# \?//p' "$0")}
+mode=${1:?$(sed -n '3,11s/^# \?//p' "$0")}
 folder=${2:?a folder}
 
 if [ "$mode" = pack ]; then
   build=${3:-$here/build-cuda}
   mkdir -p "$folder/lib" "$folder/bin"
   ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench \
-    tests/bench/kernels_bench tests/cuda/cuda_ops_gpu_test
+    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/cuda/cuda_ops_gpu_test
   cp "$build"/gst/libgstflashvsr.so "$build"/src/libflashvsr.so "$build"/src/cuda/libflashvsr_cuda.so "$folder/lib/"
-  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline_bench,kernels_bench} "$build"/tests/cuda/cuda_ops_gpu_test \
-    "$folder/bin/"
+  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,element,streams}_bench \
+    "$build"/tests/cuda/cuda_ops_gpu_test "$folder/bin/"
+  (cd "$here" && "${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}" -std=c++17 -O3 -I. -DFLASHVSR_HAVE_SM90A \
+    -gencode=arch=compute_90a,code=sm_90a -o "$(realpath "$folder")/bin/attention_bench" tests/bench/attention_bench.cu \
+    kernels/block_sparse_attention{.cu,_sm80.cu,_sm90.cu,_ref.cpp})
   strip "$folder"/lib/*.so "$folder"/bin/*
   cp -r "$here/src/models/nano" "$folder/"
-  cp "$here/tools/make_random_checkpoint.py" "$0" "$folder/"
+  cp "$here/tools/make_random_checkpoint.py" "$here"/tools/{bench-peers.py,flashvsr-bench} "$folder/"
   git -C "$here" rev-parse --short HEAD > "$folder/commit"
   [ -e "$folder/bundle.tar.xz" ] || "$here/tools/make-gst-bundle" "$folder/bundle.tar.xz"
   rm -rf "$folder/fixtures"
@@ -31,6 +36,9 @@ if [ "$mode" = pack ]; then
 fi
 
 out=${3:?a folder for the results}
+steps=" ${*:4} "
+[ "$steps" != "  " ] || steps=" readme parity sanitizers kernels peers pipeline profile element cuda_memory "
+wanted() { case $steps in *" $1 "*) echo "== $1 ($(date +%T))";; *) return 1;; esac; }
 mkdir -p "$out"
 folder=$(cd "$folder" && pwd); out=$(cd "$out" && pwd)
 torch=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
@@ -42,64 +50,110 @@ tar xJf "$folder/bundle.tar.xz" -C "$work/gst"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
 commit=$(cat "$folder/commit")
 
-echo "== parity"
 export FLASHVSR_CUDA_LIBRARY=$folder/lib/libflashvsr_cuda.so FLASHVSR_FIXTURES=$folder/fixtures
-for reference in 0 1; do
-  FLASHVSR_REFERENCE=$reference FLASHVSR_TEST_DEVICE=cuda LD_LIBRARY_PATH=$libraries timeout 120 "$folder/bin/parity_test" \
-    > "$out/parity_reference_$reference.log" 2>&1 || echo "parity failed (FLASHVSR_REFERENCE=$reference)"
-  tail -1 "$out/parity_reference_$reference.log"
-done
+gpu() { local seconds=$1; shift; LD_LIBRARY_PATH=$libraries timeout "$seconds" "$@"; }
 
-echo "== operations and kernels"
-FLASHVSR_REQUIRE_GPU=1 LD_LIBRARY_PATH=$libraries timeout 60 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
-tail -1 "$out/ops.log"
-for part in rows planes; do LD_LIBRARY_PATH=$libraries "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl"; done
+if wanted readme; then   # builds beside the checks that are not timed
+  (
+    FLASHVSR_TORCH_ROOT=$torch FLASHVSR_BUILD=$work/readme FLASHVSR_BUNDLE_LIB=$work/gst/usr/lib/x86_64-linux-gnu:$libraries \
+      timeout 420 "$here/examples/upscale.sh" --no-install "$here/examples/clips/dog_256x144.mp4" "$out/upscaled.mkv" \
+      > "$out/readme.log" 2>&1 < /dev/null || echo "readme failed"
+  ) &
+  readme=$!
+fi
+if wanted parity; then
+  for reference in 0 1; do
+    FLASHVSR_REFERENCE=$reference FLASHVSR_TEST_DEVICE=cuda gpu 150 "$folder/bin/parity_test" \
+      > "$out/parity_reference_$reference.log" 2>&1 || echo "parity failed (FLASHVSR_REFERENCE=$reference)"
+    tail -1 "$out/parity_reference_$reference.log"
+  done
+fi
+if wanted sanitizers; then
+  FLASHVSR_REQUIRE_GPU=1 gpu 90 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
+  tail -1 "$out/ops.log"
+  for tool in memcheck racecheck initcheck synccheck; do
+    FLASHVSR_REQUIRE_GPU=1 gpu 60 compute-sanitizer --tool $tool --kernel-name-exclude kernel_substring=at::native \
+      --error-exitcode 9 "$folder/bin/cuda_ops_gpu_test" > "$out/sanitizer_$tool.log" 2>&1 || echo "$tool: status $?"
+    echo "$tool: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$out/sanitizer_$tool.log" | tail -1), $(grep -E 'PASSED|FAILED' "$out/sanitizer_$tool.log" | tail -1)"
+  done
+fi
+[ -z "${readme:-}" ] || { wait "$readme"; tail -n 12 "$out/readme.log"; }
 
-echo "== pipeline, random weights"
-for size in "768 1408 20" "1536 2688 10"; do
-  read -r height width chunks <<< "$size"
-  LD_LIBRARY_PATH=$libraries timeout 90 "$folder/bin/pipeline_bench" --height "$height" --width "$width" --chunks "$chunks" \
-    --commit "$commit" | tee -a "$out/pipeline.jsonl"
-done
-LD_LIBRARY_PATH=$libraries timeout 60 "$folder/bin/pipeline_bench" --precision fp8 --commit "$commit" | tee -a "$out/pipeline.jsonl"
+if wanted kernels; then
+  for part in rows planes; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
+  gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
+fi
+if wanted peers; then
+  timeout 100 python3 "$folder/bench-peers.py" --commit "$commit" | tee -a "$out/kernels.jsonl" || echo "peers failed"
+fi
+if wanted pipeline; then
+  for size in "768 1408 20" "1536 2688 10"; do
+    read -r height width chunks <<< "$size"
+    gpu 90 "$folder/bin/pipeline_bench" --height "$height" --width "$width" --chunks "$chunks" --commit "$commit" |
+      tee -a "$out/pipeline.jsonl" || echo "failed: $size"
+  done
+  gpu 60 "$folder/bin/pipeline_bench" --precision fp8 --commit "$commit" | tee -a "$out/pipeline.jsonl" || echo "failed: fp8"
+fi
+if wanted profile; then
+  for precision in bf16 fp8; do
+    LD_LIBRARY_PATH=$libraries timeout 150 "$folder/flashvsr-bench" --out "$out/profile.jsonl" profile --precision $precision > "$out/profile_$precision.log" ||
+      echo "failed: profile $precision"
+    head -40 "$out/profile_$precision.log" | cut -c1-200
+  done
+fi
 
-echo "== element"
+# The element's parts, for the two steps below.
 cp "$folder/lib/libgstflashvsr.so" "$work/p/gst/"
 cp "$folder"/lib/libflashvsr*.so "$work/p/flashvsr/"
 cp -r "$folder/nano" "$work/p/flashvsr/models/"
-python3 "$folder/make_random_checkpoint.py" "$work/checkpoint"
 export GST_PLUGIN_PATH=$work/p/gst FLASHVSR_ENGINE_PATH=$work/p/flashvsr/libflashvsr.so
+gst_libraries=$work/gst/usr/lib/x86_64-linux-gnu:$libraries
 launch() {  # LABEL PIPELINE...: seconds of one gst-launch
   local label=$1 begin end; shift
   begin=$(date +%s.%N)
-  LD_LIBRARY_PATH=$work/gst/usr/lib/x86_64-linux-gnu:$libraries timeout 120 "$work/gst/usr/libexec/real/gst-launch-1.0" -q "$@" || echo "failed: $label"
+  LD_LIBRARY_PATH=$gst_libraries timeout 120 "$work/gst/usr/libexec/real/gst-launch-1.0" -q "$@" || echo "failed: $label"
   end=$(date +%s.%N)
   python3 -c "print('{\"element\":\"$label\",\"seconds\":%.2f,\"commit\":\"$commit\"}' % ($end - $begin))" | tee -a "$out/element.jsonl"
 }
 frames() { echo "videotestsrc num-buffers=$1 pattern=ball ! video/x-raw,format=I420,width=$2,height=$3"; }
-# Two lengths each: the difference is free of loading.
-launch "nano 480x270, 5 frames" $(frames 5 480 270) ! flashvsr device=cuda ! fakesink sync=false
-launch "nano 480x270, 3005 frames" $(frames 3005 480 270) ! flashvsr device=cuda ! fakesink sync=false
-full="flashvsr model=$work/checkpoint model-version=v1.1 device=cuda"
-launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=false
-launch "full 352x192, 229 frames" $(frames 229 352 192) ! $full ! fakesink sync=false
-launch "full 672x384, 29 frames" $(frames 29 672 384) ! $full ! fakesink sync=false
-launch "full 672x384, 109 frames" $(frames 109 672 384) ! $full ! fakesink sync=false
-
-echo "== CUDA memory (where the plugin was built with it, and nvcodec finds its libraries)"
-bytes() {  # LABEL PIPELINE...: sha256 of the frames
-  local file=$work/frames; rm -f "$file"; launch "$@" ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
-}
-cuda='video/x-raw(memory:CUDAMemory)'
-system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
-if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
-  device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$cuda" ! flashvsr device=cuda ! "$cuda" ! cudadownload | tail -1)
-  [ "$system" = "$device" ] && same=true || same=false
-  echo "{\"element\":\"CUDA memory as system memory\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"
-else
-  echo "no cudaupload: nvcodec found no driver libraries"
+if wanted element; then
+  # Two lengths each: the difference is free of loading.
+  launch "nano 480x270, 5 frames" $(frames 5 480 270) ! flashvsr device=cuda ! fakesink sync=false
+  launch "nano 480x270, 3005 frames" $(frames 3005 480 270) ! flashvsr device=cuda ! fakesink sync=false
+  export FLASHVSR_BENCH_COMMIT=$commit
+  for bench in element streams; do
+    LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --width 480 --height 270 --seconds 4 --rounds 2 |
+      tee -a "$out/element.jsonl" || echo "failed: $bench"
+  done
+  python3 "$folder/make_random_checkpoint.py" "$work/checkpoint"
+  full="flashvsr model=$work/checkpoint model-version=v1.1 device=cuda"
+  launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=false
+  launch "full 352x192, 29 frames, again" $(frames 29 352 192) ! $full ! fakesink sync=false
+  launch "full 352x192, 429 frames" $(frames 429 352 192) ! $full ! fakesink sync=false
+  launch "full 672x384, 29 frames" $(frames 29 672 384) ! $full ! fakesink sync=false
+  launch "full 672x384, 149 frames" $(frames 149 672 384) ! $full ! fakesink sync=false
+  for bench in element streams; do
+    LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --model "$work/checkpoint" \
+      --width 352 --height 192 --seconds 5 --rounds 2 | tee -a "$out/element.jsonl" || echo "failed: $bench, full"
+  done
 fi
-if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" nvh264dec > /dev/null 2>&1; then
-  launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high ! filesink location="$work/clip.h264"
-  launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
+
+# Where the plugin was built with it, and nvcodec finds its libraries.
+if wanted cuda_memory; then
+  bytes() {  # LABEL PIPELINE...: sha256 of the frames
+    local file=$work/frames; rm -f "$file"; launch "$@" ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
+  }
+  cuda='video/x-raw(memory:CUDAMemory)'
+  system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
+  if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
+    device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$cuda" ! flashvsr device=cuda ! "$cuda" ! cudadownload | tail -1)
+    [ "$system" = "$device" ] && same=true || same=false
+    echo "{\"element\":\"CUDA memory as system memory\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"
+  else
+    echo "no cudaupload: nvcodec found no driver libraries"
+  fi
+  if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" nvh264dec > /dev/null 2>&1; then
+    launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high ! filesink location="$work/clip.h264"
+    launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
+  fi
 fi
