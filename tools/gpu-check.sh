@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# gpu-check.sh pack FOLDER [BUILD]   here: copies what a GPU machine needs into FOLDER (about 25 MB), from a build folder made with
+# gpu-check.sh pack FOLDER [BUILD]   here: copies what a GPU machine needs into FOLDER (about 28 MB), from a build folder made with
 #                                    -Dtorch_root=<LibTorch with CUDA> -Dcuda=enabled (default: build-cuda)
 # gpu-check.sh run FOLDER OUT        there: the README's command built and run from this source tree, parity on the GPU, the
 #                                    sanitizers, the pipeline's times, the element through gst-launch; results in OUT
@@ -29,8 +29,6 @@ if [ "$mode" = pack ]; then
   cp "$here/tools/make_random_checkpoint.py" "$here"/tools/{bench-peers.py,flashvsr-bench} "$folder/"
   git -C "$here" rev-parse --short HEAD > "$folder/commit"
   [ -e "$folder/bundle.tar.xz" ] || "$here/tools/make-gst-bundle" "$folder/bundle.tar.xz"
-  rm -rf "$folder/fixtures"
-  cp -r "${FLASHVSR_FIXTURES:-$build/tests/fixtures/set}" "$folder/fixtures"
   du -sh "$folder"
   exit
 fi
@@ -46,11 +44,12 @@ libraries=$folder/lib:$torch/lib:$(ls -d "$torch"/../nvidia/*/lib | tr '\n' ':')
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 mkdir "$work/gst" "$work/p" "$work/p/gst" "$work/p/flashvsr" "$work/p/flashvsr/models"
 tar xJf "$folder/bundle.tar.xz" -C "$work/gst"
+"$here/tests/fixtures/unpack.sh" "$here/tests/fixtures" "$work/fixtures" "$work/fixtures.stamp"
 . "$work/gst/env.sh"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
 commit=$(cat "$folder/commit")
 
-export FLASHVSR_CUDA_LIBRARY=$folder/lib/libflashvsr_cuda.so FLASHVSR_FIXTURES=$folder/fixtures
+export FLASHVSR_CUDA_LIBRARY=$folder/lib/libflashvsr_cuda.so FLASHVSR_FIXTURES=$work/fixtures
 gpu() { local seconds=$1; shift; LD_LIBRARY_PATH=$libraries timeout "$seconds" "$@"; }
 
 if wanted readme; then   # builds beside the checks that are not timed
