@@ -62,10 +62,9 @@ double element_fps(const BenchModelOptions& options, double seconds) {
   std::atomic<bool> is_over{false};
   gst_element_set_state(pipeline.get(), GST_STATE_PLAYING);
   std::thread feeder([&] {
-    std::vector<BenchPicture> pictures;
-    for (int i = 0; i < 8; ++i) pictures.emplace_back(options.width, options.height, i);
+    const std::vector<BenchPicture> pictures = BenchPicture::loop(options.width, options.height);
     for (guint64 n = 0; !is_over; ++n) {
-      const std::vector<uint8_t>& bytes = pictures[n % 8].bytes();
+      const std::vector<uint8_t>& bytes = pictures[n % pictures.size()].bytes();
       GstBuffer* buffer = gst_buffer_new_memdup(bytes.data(), bytes.size());
       GST_BUFFER_PTS(buffer) = n * 40 * GST_MSECOND;
       GST_BUFFER_DURATION(buffer) = 40 * GST_MSECOND;
@@ -76,8 +75,12 @@ double element_fps(const BenchModelOptions& options, double seconds) {
   std::string failure;
   const auto wait_until = [&](const auto& is_done) {
     while (failure.empty() && !is_done()) {
-      GstMessage* message = gst_bus_timed_pop_filtered(bus, GST_MSECOND, GST_MESSAGE_ERROR);
-      if (message == nullptr) continue;
+      // gst_bus_timed_pop takes a whole core to wait a millisecond, which the model would miss
+      GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
+      if (message == nullptr) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        continue;
+      }
       gst_message_parse_error(message, &error, nullptr);
       failure = error->message;
       gst_message_unref(message);

@@ -22,6 +22,12 @@ BenchPicture::BenchPicture(int width, int height, int time) : width_(width), hei
   plane((width + 1) / 2, (height + 1) / 2, 0.8);
 }
 
+std::vector<BenchPicture> BenchPicture::loop(int width, int height) {
+  std::vector<BenchPicture> pictures;
+  for (int i = 0; i < 14; ++i) pictures.emplace_back(width, height, i < 8 ? i : 14 - i);
+  return pictures;
+}
+
 FlashVsrFrame BenchPicture::frame(uint64_t id) {
   const size_t w = static_cast<size_t>(width_), h = static_cast<size_t>(height_), half_w = (w + 1) / 2, half_h = (h + 1) / 2;
   FlashVsrFrame frame = {};
@@ -75,7 +81,7 @@ FlashVsrModel* open_bench_model(const FlashVsrApi& api, const BenchModelOptions&
 
 WallStream::WallStream(const FlashVsrApi& api, FlashVsrModel* model, int width, int height)
     : api_(api), result_(width * kScale, height * kScale, 0), sent_at_(kInside) {
-  for (int i = 0; i < 8; ++i) pictures_.emplace_back(width, height, i);
+  pictures_ = BenchPicture::loop(width, height);
   FlashVsrFormat format = {};
   format.pixel_format = FLASHVSR_PIXEL_FORMAT_I420;
   format.width = width;

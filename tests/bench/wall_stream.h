@@ -31,6 +31,9 @@ namespace flashvsr {
 class BenchPicture {
  public:
   BenchPicture(int width, int height, int time);
+  // Half a second of movement, there and back: where it began again with a jump, the element would see
+  // a scene cut and begin anew too.
+  static std::vector<BenchPicture> loop(int width, int height);
   FlashVsrFrame frame(uint64_t id);
   const std::vector<uint8_t>& bytes() const { return bytes_; }
 
