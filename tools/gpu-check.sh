@@ -25,7 +25,9 @@ if [ "$mode" = pack ]; then
     -gencode=arch=compute_90a,code=sm_90a -o "$(realpath "$folder")/bin/attention_bench" tests/bench/attention_bench.cu \
     kernels/block_sparse_attention{.cu,_sm80.cu,_sm90.cu,_ref.cpp})
   strip "$folder"/lib/*.so "$folder"/bin/*
-  cp -r "$here/src/models/nano" "$folder/"
+  rm -rf "$folder/lib/models"
+  mkdir "$folder/lib/models"
+  cp -r "$here/src/models/nano" "$folder/lib/models/"   # beside the engine, where it looks
   cp "$here/tools/make_random_checkpoint.py" "$here"/tools/{bench-peers.py,flashvsr-bench} "$folder/"
   git -C "$here" rev-parse --short HEAD > "$folder/commit"
   [ -e "$folder/bundle.tar.xz" ] || "$here/tools/make-gst-bundle" "$folder/bundle.tar.xz"
@@ -42,7 +44,7 @@ folder=$(cd "$folder" && pwd); out=$(cd "$out" && pwd)
 torch=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 libraries=$folder/lib:$torch/lib:$(ls -d "$torch"/../nvidia/*/lib | tr '\n' ':')
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-mkdir "$work/gst" "$work/p" "$work/p/gst" "$work/p/flashvsr" "$work/p/flashvsr/models"
+mkdir "$work/gst" "$work/p" "$work/p/gst" "$work/p/flashvsr"
 tar xJf "$folder/bundle.tar.xz" -C "$work/gst"
 "$here/tests/fixtures/unpack.sh" "$here/tests/fixtures" "$work/fixtures" "$work/fixtures.stamp"
 . "$work/gst/env.sh"
@@ -71,7 +73,7 @@ if wanted sanitizers; then
   FLASHVSR_REQUIRE_GPU=1 gpu 90 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
   tail -1 "$out/ops.log"
   for tool in memcheck racecheck initcheck synccheck; do
-    FLASHVSR_REQUIRE_GPU=1 gpu 60 compute-sanitizer --tool $tool --kernel-name-exclude kernel_substring=at::native \
+    FLASHVSR_REQUIRE_GPU=1 gpu 90 compute-sanitizer --tool $tool --kernel-name kernel_substring=flashvsr \
       --error-exitcode 9 "$folder/bin/cuda_ops_gpu_test" > "$out/sanitizer_$tool.log" 2>&1 || echo "$tool: status $?"
     echo "$tool: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$out/sanitizer_$tool.log" | tail -1), $(grep -E 'PASSED|FAILED' "$out/sanitizer_$tool.log" | tail -1)"
   done
@@ -95,16 +97,15 @@ if wanted pipeline; then
 fi
 if wanted profile; then
   for precision in bf16 fp8; do
-    LD_LIBRARY_PATH=$libraries timeout 150 "$folder/flashvsr-bench" --out "$out/profile.jsonl" profile --precision $precision > "$out/profile_$precision.log" ||
+    LD_LIBRARY_PATH=$libraries timeout 100 "$folder/flashvsr-bench" --out "$out/profile.jsonl" profile --precision $precision > "$out/profile_$precision.log" ||
       echo "failed: profile $precision"
     head -40 "$out/profile_$precision.log" | cut -c1-200
   done
 fi
 
-# The element's parts, for the two steps below.
+# The element's own place, for the two steps below.
 cp "$folder/lib/libgstflashvsr.so" "$work/p/gst/"
-cp "$folder"/lib/libflashvsr*.so "$work/p/flashvsr/"
-cp -r "$folder/nano" "$work/p/flashvsr/models/"
+cp -r "$folder"/lib/libflashvsr*.so "$folder/lib/models" "$work/p/flashvsr/"
 export GST_PLUGIN_PATH=$work/p/gst FLASHVSR_ENGINE_PATH=$work/p/flashvsr/libflashvsr.so
 gst_libraries=$work/gst/usr/lib/x86_64-linux-gnu:$libraries
 launch() {  # LABEL PIPELINE...: seconds of one gst-launch
