@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "api/model.h"
 
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -32,11 +34,19 @@ std::string embedded_path() {
   return path != nullptr && *path != '\0' ? path : engine_folder() + "models/nano";
 }
 
+std::string seconds_text(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.2f s", seconds);
+  return text;
+}
+
 std::shared_ptr<const Model> load(const std::string& path, bool is_embedded, const FlashVsrModelOptions& options,
                                   c10::Device device, c10::ScalarType dtype, DecoderKind decoder) {
   const auto progress = [&](int percent, const std::string& what) {
     if (options.progress != nullptr) options.progress(options.progress_user, percent, what.c_str());
   };
+  const auto begin = std::chrono::steady_clock::now();
+  const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   progress(0, "reading " + path);
   const bool with_vae = decoder == DecoderKind::kVae;
   std::optional<Version> version;
@@ -54,6 +64,7 @@ std::shared_ptr<const Model> load(const std::string& path, bool is_embedded, con
   model->device_name = device_name(device);
   model->precision_name = precision_name(dtype);
   assign_checkpoint([&](const ParameterVisitor& visit) { model->upscaler.visit_parameters(visit, with_vae); }, files);
+  const double read_seconds = passed();
   progress(80, "preparing the model on " + model->device_name);
   model->upscaler.prepare(device, dtype, files.prompt, with_vae);
   model->upscaler.visit_parameters(
@@ -63,7 +74,7 @@ std::shared_ptr<const Model> load(const std::string& path, bool is_embedded, con
       with_vae);
   progress(100, "ready");
   log(LogLevel::kInfo, "model: ", model->name, " from ", path, " on ", model->device_name, " in ",
-      model->precision_name);
+      model->precision_name, "; read in ", seconds_text(read_seconds), ", ready after ", seconds_text(passed()));
   return model;
 }
 

@@ -2,10 +2,14 @@
 #include "io/weights.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <future>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -23,6 +27,8 @@ constexpr const char* kProjectorFile = "LQ_proj_in.ckpt";
 constexpr const char* kTcDecoderFile = "TCDecoder.ckpt";
 constexpr const char* kPromptFile = "posi_prompt.pth";
 constexpr const char* kVaeFile = "Wan2.1_VAE.pth";
+// Of one file at a time; more do not make it faster.
+constexpr int64_t kReaders = 8;
 
 struct TypePair {
   DType dtype;
@@ -93,33 +99,50 @@ TensorMap read_tensors(const std::string& path, std::optional<c10::ScalarType> d
 
 TensorMap read_tensors(const std::string& path, std::map<std::string, std::string>* metadata, std::optional<c10::ScalarType> dtype) {
   TensorMap out;
-  // Tensors to convert are read into one buffer: a fresh one each would leave holes of its size.
-  std::vector<char> buffer;
-  const auto take = [&](const std::string& name, const auto& info, auto&& read) {
+  // Reads one tensor into `target`, through `buffer` when it has to be converted. The buffer stays: a fresh one
+  // for each tensor would leave holes of its size.
+  const auto fill = [](const auto& info, at::Tensor& target, std::vector<char>& buffer, auto&& read) {
     const c10::ScalarType type = to_scalar_type(info.dtype);
-    if (!dtype || *dtype == type || !c10::isFloatingType(type)) {
-      at::Tensor tensor = at::empty(info.shape, type);
-      read(tensor.data_ptr());
-      out.emplace(name, std::move(tensor));
+    if (target.scalar_type() == type) {
+      read(target.data_ptr());
       return;
     }
     if (buffer.size() < info.bytes()) buffer.resize(info.bytes());
     read(buffer.data());
-    at::Tensor tensor = at::empty(info.shape, *dtype);
-    if (info.bytes() > 0) tensor.copy_(at::from_blob(buffer.data(), info.shape, type));
-    out.emplace(name, std::move(tensor));
+    if (info.bytes() > 0) target.copy_(at::from_blob(buffer.data(), info.shape, type));
+  };
+  const auto allocate = [&](const auto& info) {
+    const c10::ScalarType type = to_scalar_type(info.dtype);
+    return at::empty(info.shape, dtype && c10::isFloatingType(type) ? *dtype : type);
   };
   if (is_torch_archive(path)) {
     TorchArchive archive(path);
-    for (const auto& item : archive.tensors()) {
-      take(item.first, item.second, [&](void* to) { archive.read(item.second, to); });
+    std::vector<char> buffer;
+    for (const auto& [name, info] : archive.tensors()) {
+      at::Tensor& tensor = out[name] = allocate(info);
+      fill(info, tensor, buffer, [&, &info = info](void* to) { archive.read(info, to); });
     }
     return out;
   }
+  // A reader for each thread: copying out of the page cache is what takes the time.
   const SafetensorsFile file(path);
-  for (const auto& item : file.tensors()) {
-    take(item.first, item.second, [&](void* to) { file.read(item.second, to); });
-  }
+  std::vector<std::pair<const SafetensorsEntry*, at::Tensor*>> work;
+  for (const auto& [name, info] : file.tensors()) work.emplace_back(&info, &(out[name] = allocate(info)));
+  const int64_t threads = std::min<int64_t>({at::get_num_threads(), kReaders, static_cast<int64_t>(work.size())});
+  std::vector<SafetensorsFile> readers;
+  for (int64_t i = 0; i < threads; ++i) readers.emplace_back(path);
+  std::atomic<size_t> next{0};
+  const bool is_inference = c10::InferenceMode::is_enabled();
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode mode(is_inference);
+    for (int64_t reader = begin; reader < end; ++reader) {
+      std::vector<char> buffer;
+      for (size_t i = next++; i < work.size(); i = next++) {
+        const SafetensorsEntry& info = *work[i].first;
+        fill(info, *work[i].second, buffer, [&](void* to) { readers[static_cast<size_t>(reader)].read(info, to); });
+      }
+    }
+  });
   if (metadata != nullptr) *metadata = file.metadata();
   return out;
 }
@@ -205,21 +228,27 @@ Checkpoint open_checkpoint(const std::string& path, std::optional<Version> versi
   Checkpoint checkpoint;
   checkpoint.directory = directory;
   checkpoint.has_vae = with_vae;
-  int percent = 5;
-  const auto load = [&](const char* file, const std::string& prefix, int share) {
-    report(percent, std::string("reading ") + file);
-    Checkpoint::Part part{in(file), prefix, read_tensors(in(file), dtype)};
-    percent += share;
-    return part;
+  // All files at once: the projector's is checked (CRC) by one thread while others read the DiT's.
+  const bool is_inference = c10::InferenceMode::is_enabled();
+  const auto start = [&](const char* file) {
+    return std::async(std::launch::async, [=, path = in(file)] {
+      const c10::InferenceMode mode(is_inference);
+      return read_tensors(path, dtype);
+    });
   };
-  checkpoint.parts.push_back(load(kProjectorFile, "lq_proj_in.", 10));
-  checkpoint.parts.push_back(load(kTcDecoderFile, "tc_decoder.", 5));
-  if (with_vae) checkpoint.parts.push_back(load(kVaeFile, "vae.", 5));
+  std::future<TensorMap> projector = start(kProjectorFile), tc_decoder = start(kTcDecoderFile), vae;
+  if (with_vae) vae = start(kVaeFile);
   const TensorMap prompt = read_tensors(in(kPromptFile));
   FLASHVSR_CHECK(prompt.size() == 1 && prompt.begin()->second.dim() == 3, ErrorCode::kModelInvalid, in(kPromptFile),
                  ": expected one tensor [1, n, text_dim]");
   checkpoint.prompt = prompt.begin()->second;
-  checkpoint.parts.push_back(load(kDitFile, "dit.", 65));
+  report(5, std::string("reading ") + kDitFile);
+  TensorMap dit = read_tensors(in(kDitFile), dtype);
+  report(80, std::string("reading ") + kProjectorFile);
+  checkpoint.parts.push_back({in(kProjectorFile), "lq_proj_in.", projector.get()});
+  checkpoint.parts.push_back({in(kTcDecoderFile), "tc_decoder.", tc_decoder.get()});
+  if (with_vae) checkpoint.parts.push_back({in(kVaeFile), "vae.", vae.get()});
+  checkpoint.parts.push_back({in(kDitFile), "dit.", std::move(dit)});
   const TensorMap none;
   checkpoint.config = config_from_released(checkpoint.parts.back().tensors, checkpoint.parts[0].tensors,
                                            checkpoint.parts[1].tensors, with_vae ? checkpoint.parts[2].tensors : none);
