@@ -249,8 +249,9 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   const at::Tensor lq = model_input(chunk, inputs);
   lap.preprocess_ms = stopwatch.lap_ms();
 
-  StageTimes times;
-  const at::Tensor frames = runner_.run(lq, run_options_, &is_interrupted_, times);
+  StageClock clock(model_->device());
+  const at::Tensor frames = runner_.run(lq, run_options_, &is_interrupted_, clock);
+  const StageTimes times = clock.times();
   lap.projector_ms = times.projector_ms;
   lap.transformer_ms = times.transformer_ms;
   lap.decoder_ms = times.decoder_ms;

@@ -50,9 +50,8 @@ void TileRunner::reset() {
 }
 
 at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, const std::atomic<bool>* cancel,
-                           StageTimes& times) {
-  if (tiles_.count() == 1) return upscaler_.run(lq, options, states_[0], {}, cancel, &times);
-  times = {};
+                           StageClock& clock) {
+  if (tiles_.count() == 1) return upscaler_.run(lq, options, states_[0], {}, cancel, &clock);
   const int64_t scale = upscaler_.config().input_scale;
   const int64_t height = lq.size(3) * scale, width = lq.size(4) * scale;
   const int64_t outputs = Upscaler::outputs_of_run(states_[0]);
@@ -66,19 +65,15 @@ at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, cons
     StreamState& state = states_[i];
     if (parks_in_host_) move_memories(state, upscaler_.device());
     const at::Tensor input = cut(lq, row / scale, rows / scale, column / scale, columns / scale);
-    StageTimes lap;
     at::Tensor frames = upscaler_.run(
         input.contiguous().to(upscaler_.device()), options, state,
-        noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &lap);
+        noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &clock);
     if (parks_in_host_) {
       move_memories(state, at::kCPU);
       frames = frames.to(at::kCPU);
     }
     if (!picture.defined()) picture = at::zeros({1, 3, outputs, height, width}, frames.options());
     add_weighted(frames, row_weights_[down] * column_weights_[across], cut(picture, row, rows, column, columns));
-    times.projector_ms += lap.projector_ms;
-    times.transformer_ms += lap.transformer_ms;
-    times.decoder_ms += lap.decoder_ms;
   }
   return picture;
 }

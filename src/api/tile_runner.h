@@ -34,7 +34,7 @@ class TileRunner {
   TileRunner(const Upscaler& upscaler, const MemoryPlan& plan);
 
   // The next chunk: lq [1, 3, F, Hm, Wm] of the whole padded picture -> [1, 3, F', H, W].
-  at::Tensor run(const at::Tensor& lq, const RunOptions& options, const std::atomic<bool>* cancel, StageTimes& times);
+  at::Tensor run(const at::Tensor& lq, const RunOptions& options, const std::atomic<bool>* cancel, StageClock& clock);
 
   // Forgets the past.
   void reset();

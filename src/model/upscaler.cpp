@@ -4,44 +4,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "base/error.h"
 #include "model/cancel.h"
 
 namespace flashvsr {
-namespace {
-
-// Wall clock between marks, after the device has finished what was asked of it.
-class StageClock {
- public:
-  StageClock(bool enabled, c10::Device device) : enabled_(enabled), device_(device) { restart(); }
-
-  void restart() {
-    if (enabled_) begin_ = now();
-  }
-  double lap() {
-    if (!enabled_) return 0;
-    const auto end = now();
-    const double ms = std::chrono::duration<double, std::milli>(end - begin_).count();
-    begin_ = end;
-    return ms;
-  }
-
- private:
-  std::chrono::steady_clock::time_point now() const {
-    if (device_.is_cuda()) c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
-    return std::chrono::steady_clock::now();
-  }
-
-  bool enabled_;
-  c10::Device device_;
-  std::chrono::steady_clock::time_point begin_;
-};
-
-}  // namespace
-
 Upscaler::Upscaler(const ModelConfig& config)
     : config_(config),
       dit_(config.dit),
@@ -110,7 +78,7 @@ at::Tensor Upscaler::make_noise(uint64_t seed, int64_t first_frame, int64_t fram
 
 at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                          const at::Tensor& given_noise, const std::atomic<bool>* cancel,
-                         StageTimes* times) const {
+                         StageClock* clock) const {
   const int64_t inputs = inputs_of_run(state), outputs = outputs_of_run(state);
   const int64_t height = lq.size(3) * config_.input_scale, width = lq.size(4) * config_.input_scale;
   const int64_t multiple = config_.size_multiple();
@@ -119,14 +87,13 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
                  " frames whose enlarged sides are multiples of ", multiple);
   const bool is_first = state.runs == 0;
   const at::Tensor cond = lq.narrow(2, 0, outputs);
-  StageClock clock(times != nullptr, device_);
-  StageTimes lap;
+  if (clock != nullptr) clock->begin();
 
   at::Tensor x0;
   if (config_.has_transformer) {
     const at::Tensor clips = is_first ? lq : lq.narrow(2, 4, 8);
     const at::Tensor tokens = lq_projector_.forward(clips, state.lq);
-    lap.projector_ms = clock.lap();
+    if (clock != nullptr) clock->end_stage(&StageTimes::projector_ms);
 
     const int64_t f = latents_of_run(state);
     at::Tensor noise =
@@ -142,13 +109,12 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     attention.kv_chunks = options.kv_chunks;
     x0 = noise - dit_.forward(noise, tokens, state.latent_frames, attention, state.kv, cancel);
     state.latent_frames += f;
-    lap.transformer_ms = clock.lap();
+    if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
   }
 
   at::Tensor frames = decode(x0, cond, options, state, cancel);
-  lap.decoder_ms = clock.lap();
+  if (clock != nullptr) clock->end_stage(&StageTimes::decoder_ms);
   ++state.runs;
-  if (times != nullptr) *times = lap;
   return frames;
 }
 

@@ -36,6 +36,7 @@
 #include "model/dit.h"
 #include "model/lq_projector.h"
 #include "model/parameters.h"
+#include "model/stage_clock.h"
 #include "model/state.h"
 #include "model/tc_decoder.h"
 #include "model/vae_decoder.h"
@@ -56,14 +57,6 @@ struct RunOptions {
   int64_t decode_latents = 0;
   // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
   int64_t topk = -1;
-};
-
-// Milliseconds of each stage of one run (CPU clock after a device synchronisation;
-// zero unless asked for).
-struct StageTimes {
-  double projector_ms = 0;
-  double transformer_ms = 0;
-  double decoder_ms = 0;
 };
 
 class Upscaler {
@@ -90,10 +83,10 @@ class Upscaler {
   // latent frame `first_frame` on. Undefined for a model without noise.
   at::Tensor make_noise(uint64_t seed, int64_t first_frame, int64_t frames, int64_t height, int64_t width) const;
 
-  // Runs the next chunk. `noise` [1, 16, f, H/8, W/8] (f = 6, then 2) or undefined.
+  // Runs the next chunk; on a GPU it has been asked for, not done, when this returns. `noise` [1, 16, f, H/8, W/8] (f = 6, then 2) or undefined.
   at::Tensor run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                  const at::Tensor& noise = {}, const std::atomic<bool>* cancel = nullptr,
-                 StageTimes* times = nullptr) const;
+                 StageClock* clock = nullptr) const;
 
   // Frames the next run takes and gives: {25, 21}, then {12, 8}.
   static int64_t inputs_of_run(const StreamState& state) { return state.runs == 0 ? 25 : 12; }

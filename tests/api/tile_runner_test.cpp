@@ -42,9 +42,10 @@ MemoryPlan way(int64_t rows, int64_t columns, CacheStorage cache, bool parks) {
 at::Tensor play(TileRunner& runner, const RunOptions& options) {
   at::manual_seed(7);
   const at::Tensor lq = at::rand({1, 3, 41, kHeight / 4, kWidth / 4}) * 2 - 1;
-  StageTimes times;
-  std::vector<at::Tensor> frames = {runner.run(lq.narrow(2, 0, 25), options, nullptr, times)};
-  for (int64_t begin : {21, 29}) frames.push_back(runner.run(lq.narrow(2, begin, 12), options, nullptr, times));
+  StageClock clock(at::kCPU);
+  std::vector<at::Tensor> frames = {runner.run(lq.narrow(2, 0, 25), options, nullptr, clock)};
+  for (int64_t begin : {21, 29}) frames.push_back(runner.run(lq.narrow(2, begin, 12), options, nullptr, clock));
+  const StageTimes times = clock.times();
   EXPECT_GT(times.transformer_ms, 0);
   EXPECT_GT(times.decoder_ms, 0);
   return at::cat(frames, 2);
@@ -89,8 +90,8 @@ TEST(TileRunner, JoinsTilesByTheirWeights) {
   TileRunner runner(model(), plan);
   at::manual_seed(8);
   const at::Tensor lq = at::rand({1, 3, 25, kHeight / 4, kWidth / 4}) * 2 - 1;
-  StageTimes times;
-  const at::Tensor joined = runner.run(lq, run_options(), nullptr, times);
+  StageClock clock(at::kCPU);
+  const at::Tensor joined = runner.run(lq, run_options(), nullptr, clock);
   // Each tile by hand, with its part of the picture's noise.
   const at::Tensor noise = model().make_noise(3, 0, 6, kHeight / 8, kWidth / 8);
   at::Tensor expected = at::zeros_like(joined);

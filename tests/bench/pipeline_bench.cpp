@@ -148,11 +148,12 @@ int run(const BenchOptions& o) {
       const bool is_profiled = pass == 1 && ((o.profile == "steady" && n == runs - 1) || (o.profile == "first" && n == 0));
       if (is_profiled) profiler("cudaProfilerStart");
       const auto begin = std::chrono::steady_clock::now();
-      StageTimes times;
-      at::Tensor frames = model.run(lq, options, state, {}, nullptr, pass == 2 ? &times : nullptr);
+      StageClock clock(device);
+      at::Tensor frames = model.run(lq, options, state, {}, nullptr, pass == 2 ? &clock : nullptr);
       const at::Tensor cond = lq.narrow(2, 0, frames.size(2));
-      const auto before_color = std::chrono::steady_clock::now();
+      const DeviceMark before_color(device);
       if (scale == 1) frames = adain(frames, cond);
+      const DeviceMark after_color(device);
       synchronize(device);
       const auto end = std::chrono::steady_clock::now();
       if (is_profiled) profiler("cudaProfilerStop");
@@ -161,10 +162,11 @@ int run(const BenchOptions& o) {
       if (n < 5) continue;  // cache fills, allocator settles
       if (pass == 1) chunk.push_back(ms);
       if (pass == 2) {
+        const StageTimes times = clock.times();
         projector.push_back(times.projector_ms);
         transformer.push_back(times.transformer_ms);
         decoder.push_back(times.decoder_ms);
-        color.push_back(std::chrono::duration<double, std::milli>(end - before_color).count());
+        color.push_back(before_color.ms_until(after_color));
       }
       FLASHVSR_CHECK(frames.isfinite().all().item<bool>(), ErrorCode::kInternal, "the result is not finite");
     }
