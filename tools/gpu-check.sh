@@ -42,9 +42,10 @@ wanted() { case $steps in *" $1 "*) echo "== $1 ($(date +%T))";; *) return 1;; e
 mkdir -p "$out"
 folder=$(cd "$folder" && pwd); out=$(cd "$out" && pwd)
 torch=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
-libraries=$folder/lib:$torch/lib:$(ls -d "$torch"/../nvidia/*/lib | tr '\n' ':')
+torch_libraries=$torch/lib:$(ls -d "$torch"/../nvidia/*/lib | tr '\n' ':')
+libraries=$folder/lib:$torch_libraries
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-mkdir "$work/gst" "$work/p" "$work/p/gst" "$work/p/flashvsr"
+mkdir "$work/gst"
 tar xJf "$folder/bundle.tar.xz" -C "$work/gst"
 "$here/tests/fixtures/unpack.sh" "$here/tests/fixtures" "$work/fixtures" "$work/fixtures.stamp"
 . "$work/gst/env.sh"
@@ -56,8 +57,9 @@ gpu() { local seconds=$1; shift; LD_LIBRARY_PATH=$libraries timeout "$seconds" "
 
 if wanted readme; then   # builds beside the checks that are not timed
   (
-    FLASHVSR_TORCH_ROOT=$torch FLASHVSR_BUILD=$work/readme FLASHVSR_BUNDLE_LIB=$work/gst/usr/lib/x86_64-linux-gnu:$libraries \
-      timeout 420 "$here/examples/upscale.sh" --no-install "$here/examples/clips/dog_256x144.mp4" "$out/upscaled.mkv" \
+    # nothing of ours but what this builds: two engines in one process would be one too many
+    FLASHVSR_CUDA_LIBRARY='' FLASHVSR_TORCH_ROOT=$torch FLASHVSR_BUILD=$work/readme \
+      FLASHVSR_BUNDLE_LIB=$work/gst/usr/lib/x86_64-linux-gnu:$torch_libraries timeout 420 "$here/examples/upscale.sh" --no-install "$here/examples/clips/dog_256x144.mp4" "$out/upscaled.mkv" \
       > "$out/readme.log" 2>&1 < /dev/null || echo "readme failed"
   ) &
   readme=$!
@@ -103,10 +105,7 @@ if wanted profile; then
   done
 fi
 
-# The element's own place, for the two steps below.
-cp "$folder/lib/libgstflashvsr.so" "$work/p/gst/"
-cp -r "$folder"/lib/libflashvsr*.so "$folder/lib/models" "$work/p/flashvsr/"
-export GST_PLUGIN_PATH=$work/p/gst FLASHVSR_ENGINE_PATH=$work/p/flashvsr/libflashvsr.so
+export GST_PLUGIN_PATH=$folder/lib FLASHVSR_ENGINE_PATH=$folder/lib/libflashvsr.so
 gst_libraries=$work/gst/usr/lib/x86_64-linux-gnu:$libraries
 launch() {  # LABEL PIPELINE...: seconds of one gst-launch
   local label=$1 begin end; shift
@@ -140,8 +139,8 @@ fi
 
 # Where the plugin was built with it, and nvcodec finds its libraries.
 if wanted cuda_memory; then
-  bytes() {  # LABEL PIPELINE...: sha256 of the frames
-    local file=$work/frames; rm -f "$file"; launch "$@" ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
+  bytes() {  # LABEL PIPELINE...: sha256 of the frames, rows without padding
+    local file=$work/frames; rm -f "$file"; launch "$@" ! y4menc ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
   }
   cuda='video/x-raw(memory:CUDAMemory)'
   system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
@@ -153,7 +152,9 @@ if wanted cuda_memory; then
     echo "no cudaupload: nvcodec found no driver libraries"
   fi
   if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" nvh264dec > /dev/null 2>&1; then
-    launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high ! filesink location="$work/clip.h264"
+    launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high,stream-format=byte-stream ! filesink location="$work/clip.h264"
     launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
   fi
 fi
+
+"$folder/flashvsr-bench" table "$out"/*.jsonl > "$out/table.md" || echo "no table"
