@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -34,7 +35,7 @@ namespace {
 
 struct BenchOptions {
   std::string device = "cuda", precision = "bf16", config = "full";
-  int64_t height = 768, width = 1408, chunks = 20;
+  int64_t height = 768, width = 1408, chunks = 20, decode_latents = 0;
   double sparse_ratio = 2.0;
   bool fixed_mask = true, as_shipped = false;
   std::string profile;  // first, steady: which chunk ncu is to see
@@ -60,6 +61,66 @@ void profiler(const char* call) {
   FLASHVSR_CHECK(function != nullptr && function() == 0, ErrorCode::kInternal, call, " failed");
 }
 
+// Bytes in tensors and bytes taken from the device: the latter is what other programs miss.
+struct DevicePeak {
+  size_t allocated = 0, reserved = 0;
+};
+
+// Peaks of the first chunk and of those behind it, of passes that begin with an empty cache: what an
+// earlier pass or the making of weights left cached does not count.
+class PeakMeter {
+ public:
+  explicit PeakMeter(c10::Device device)
+      : allocator_(device.is_cuda() ? c10::getDeviceAllocator(device.type()) : nullptr) {}
+
+  void begin_pass() {
+    if (allocator_ == nullptr) return;
+    allocator_->emptyCache();
+    allocator_->resetPeakStats(0);
+    passes_.emplace_back();
+  }
+  // What the first chunk left cached still counts for those behind it.
+  void end_first() {
+    if (allocator_ == nullptr) return;
+    passes_.back()[0] = now();
+    allocator_->resetPeakStats(0);
+  }
+  void end_pass() {
+    if (allocator_ != nullptr) passes_.back()[1] = now();
+  }
+
+  // Of the first chunks (0) or the steady ones (1), the largest of the passes.
+  DevicePeak largest(size_t part) const {
+    DevicePeak peak;
+    for (const auto& pass : passes_) {
+      peak.allocated = std::max(peak.allocated, pass[part].allocated);
+      peak.reserved = std::max(peak.reserved, pass[part].reserved);
+    }
+    return peak;
+  }
+  // [first allocated, first reserved, steady allocated, steady reserved] in GiB of every pass, as JSON.
+  std::string passes() const {
+    std::string text;
+    for (const auto& pass : passes_) {
+      char values[128];
+      std::snprintf(values, sizeof(values), "%s[%.2f,%.2f,%.2f,%.2f]", text.empty() ? "" : ",", gib(pass[0].allocated),
+                    gib(pass[0].reserved), gib(pass[1].allocated), gib(pass[1].reserved));
+      text += values;
+    }
+    return "[" + text + "]";
+  }
+  static double gib(size_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
+
+ private:
+  DevicePeak now() const {
+    const auto stats = allocator_->getDeviceStats(0);
+    return {static_cast<size_t>(stats.allocated_bytes[0].peak), static_cast<size_t>(stats.reserved_bytes[0].peak)};
+  }
+
+  c10::DeviceAllocator* allocator_;
+  std::vector<std::array<DevicePeak, 2>> passes_;
+};
+
 // Same choice of masks for every layer group; made once, before the clock runs.
 class FixedMasks {
  public:
@@ -81,6 +142,14 @@ class FixedMasks {
     return masks_.emplace(key, mask_to_pairs(mask)).first->second;
   }
   double density() const { return density_; }
+
+  // Those of the first chunk and of a steady one, lest their making counts as the model's memory.
+  void make_all(int64_t kv_chunks) {
+    for (int64_t layer = 0; layer < kVariants; ++layer) {
+      get(layer, 3, 3 * grid_.windows());
+      get(layer, 1, (std::max<int64_t>(kv_chunks, 2) + 1) * grid_.windows());
+    }
+  }
 
  private:
   static constexpr int64_t kVariants = 4;
@@ -122,25 +191,30 @@ int run(const BenchOptions& o) {
   RunOptions options;
   options.sparse_ratio = o.sparse_ratio;
   options.local_range = config.local_range;
+  options.decode_latents = o.decode_latents;
   const BlockGrid grid{o.height / 128, o.width / 128};
   FixedMasks masks(config, options, grid, device);
   StreamState state;
-  if (o.fixed_mask) {
+  if (o.fixed_mask && config.has_transformer) {
+    masks.make_all(options.kv_chunks);
     model.dit().set_mask_hook([&](int64_t layer, const BlockPairs&, int64_t key_blocks) -> const BlockPairs& {
       return masks.get(layer, state.runs == 0 ? 3 : 1, key_blocks);
     });
   }
   const int64_t scale = config.input_scale;
   const at::Tensor video =
-      at::rand({1, 3, 33, o.height / scale, o.width / scale}, at::TensorOptions().device(device)).mul(2).sub(1).to(model.dtype());
+      at::rand({1, 3, 25, o.height / scale, o.width / scale}, at::TensorOptions().device(device).dtype(model.dtype()))
+          .mul_(2)
+          .sub_(1);
 
   std::vector<double> chunk, projector, transformer, decoder, color;
   double first_ms = 0, first_warm_ms = 0;
-  size_t peak = 0;
+  PeakMeter meter(device);
   // Pass 0 warms up and is reported as the cold first chunk; pass 1 is measured whole chunks, pass 2 stages.
   for (int pass = 0; pass < 3; ++pass) {
     state = {};
-    if (device.is_cuda()) c10::getDeviceAllocator(device.type())->resetPeakStats(0);
+    synchronize(device);
+    meter.begin_pass();
     const int64_t runs = 1 + (pass == 0 ? 4 : o.chunks + 4);
     for (int64_t n = 0; n < runs; ++n) {
       const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
@@ -159,6 +233,7 @@ int run(const BenchOptions& o) {
       if (is_profiled) profiler("cudaProfilerStop");
       const double ms = std::chrono::duration<double, std::milli>(end - begin).count();
       if (n == 0) (pass == 0 ? first_ms : first_warm_ms) = ms;
+      if (n == 0) meter.end_first();
       if (n < 5) continue;  // cache fills, allocator settles
       if (pass == 1) chunk.push_back(ms);
       if (pass == 2) {
@@ -170,20 +245,24 @@ int run(const BenchOptions& o) {
       }
       FLASHVSR_CHECK(frames.isfinite().all().item<bool>(), ErrorCode::kInternal, "the result is not finite");
     }
-    if (device.is_cuda()) {
-      peak = std::max<size_t>(peak, c10::getDeviceAllocator(device.type())->getDeviceStats(0).reserved_bytes[0].peak);
-    }
+    meter.end_pass();
   }
+  const DevicePeak first = meter.largest(0), steady = meter.largest(1);
   const double ms = median(chunk);
   std::printf(
       "{\"bench\":\"pipeline\",\"config\":\"%s\",\"height\":%ld,\"width\":%ld,\"precision\":\"%s\",\"device\":\"%s\","
       "\"sparse_ratio\":%.2f,\"density\":%.4f,\"chunks\":%zu,\"chunk_ms\":%.2f,\"fps\":%.2f,\"chunk_ms_min\":%.2f,"
       "\"projector_ms\":%.2f,\"transformer_ms\":%.2f,\"decoder_ms\":%.2f,\"color_ms\":%.2f,\"least_ms\":[%.2f,%.2f,%.2f],"
       "\"first_cold_ms\":%.1f,"
-      "\"first_warm_ms\":%.1f,\"peak_gib\":%.2f,\"reference\":%s,\"commit\":\"%s\"}\n",
+      "\"first_warm_ms\":%.1f,\"peak_gib\":%.2f,\"allocated_peak_gib\":%.2f,"
+      "\"first_peak_gib\":[%.2f,%.2f],\"steady_peak_gib\":[%.2f,%.2f],\"pass_peaks_gib\":%s,\"decode_latents\":%ld,"
+      "\"reference\":%s,\"commit\":\"%s\"}\n",
       o.config.c_str(), o.height, o.width, o.precision.c_str(), o.device.c_str(), o.sparse_ratio, masks.density(),
       chunk.size(), ms, 8000 / ms, least(chunk), median(projector), median(transformer), median(decoder),
-      median(color), least(projector), least(transformer), least(decoder), first_ms, first_warm_ms, peak / 1073741824.0,
+      median(color), least(projector), least(transformer), least(decoder), first_ms, first_warm_ms,
+      PeakMeter::gib(std::max(first.reserved, steady.reserved)), PeakMeter::gib(std::max(first.allocated, steady.allocated)),
+      PeakMeter::gib(first.allocated), PeakMeter::gib(first.reserved), PeakMeter::gib(steady.allocated),
+      PeakMeter::gib(steady.reserved), meter.passes().c_str(), o.decode_latents,
       std::getenv("FLASHVSR_REFERENCE") != nullptr ? "true" : "false", o.commit.c_str());
   return 0;
 }
@@ -203,6 +282,7 @@ int main(int argc, char** argv) {
     else if (arg == "--width") o.width = std::stol(value());
     else if (arg == "--chunks") o.chunks = std::stol(value());
     else if (arg == "--sparse-ratio") o.sparse_ratio = std::stod(value());
+    else if (arg == "--decode-latents") o.decode_latents = std::stol(value());
     else if (arg == "--model-mask") o.fixed_mask = false;
     else if (arg == "--as-shipped") o.as_shipped = true;
     else if (arg == "--profile") o.profile = value();
@@ -211,7 +291,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr,
                    "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32|fp8] [--config full|student|FILE.json]\n"
                    "  [--height 768] [--width 1408] [--chunks 20] [--sparse-ratio 2.0] [--model-mask] [--as-shipped]\n"
-                   "  [--profile first|steady] [--commit HASH]\n",
+                   "  [--decode-latents 2] [--profile first|steady] [--commit HASH]\n",
                    argv[0]);
       return 2;
     }
