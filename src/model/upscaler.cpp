@@ -2,14 +2,34 @@
 #include "model/upscaler.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <vector>
 
 #include "base/error.h"
 #include "model/cancel.h"
 
 namespace flashvsr {
+namespace {
+
+// `next` begins when the current stream has come here, and may read `tensors`.
+void hand_over(const c10::Stream& next, std::initializer_list<at::Tensor> tensors) {
+  const c10::impl::VirtualGuardImpl device(next.device_type());
+  c10::Event reached(next.device_type());
+  reached.record(device.getStream(next.device()));
+  reached.block(next);
+  for (const at::Tensor& tensor : tensors) {
+    // The allocator is not to give its memory away before `next` has read it.
+    if (tensor.defined()) device.recordDataPtrOnStream(tensor.storage().data_ptr(), next);
+  }
+}
+
+}  // namespace
+
 Upscaler::Upscaler(const ModelConfig& config)
     : config_(config),
       dit_(config.dit),
@@ -112,6 +132,9 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
   }
 
+  // The frames are the decode stream's: whoever uses them elsewhere has to wait for it.
+  if (options.decode_stream) hand_over(*options.decode_stream, {x0, lq});
+  const c10::OptionalStreamGuard beside(options.decode_stream);
   at::Tensor frames = decode(x0, cond, options, state, cancel);
   if (clock != nullptr) clock->end_stage(&StageTimes::decoder_ms);
   ++state.runs;

@@ -26,11 +26,13 @@
 #define FLASHVSR_MODEL_UPSCALER_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Stream.h>
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "model/config.h"
 #include "model/dit.h"
@@ -55,6 +57,10 @@ struct RunOptions {
   // 0: two at a time on CUDA (the convolutions' tiles span
   // two steps), all at once on the CPU.
   int64_t decode_latents = 0;
+  // Where the decoder and what the caller does with its frames run, beside the next run's transformer; one and the
+  // same for all of a stream's life. None: on the current stream like everything else. Costs memory: what the two hold
+  // no longer takes turns.
+  std::optional<c10::Stream> decode_stream;
   // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
   int64_t topk = -1;
 };
