@@ -2,93 +2,16 @@
 #include "image/color_convert.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <memory>
 
 #include "base/error.h"
+#include "image/format_layout.h"
 #include "image/vectorize.h"
+#include "kernels/color_coefficients.h"
 
 namespace flashvsr {
 namespace {
-
-constexpr int kBits = 16;        // of the coefficients after the point
-constexpr int kChromaScale = 8;  // chroma samples times 8 while halved or doubled: linear filters without rounding
-constexpr int kChromaBits = 3;
-
-struct LumaWeights {
-  double r, b;
-};
-
-LumaWeights luma_weights(int matrix) {
-  switch (matrix) {
-    case 1: return {0.2126, 0.0722};
-    case 4: return {0.30, 0.11};
-    case 7: return {0.212, 0.087};
-    case 9: return {0.2627, 0.0593};
-    default: return {0.299, 0.114};
-  }
-}
-
-struct Range {
-  double luma_offset, luma_scale, chroma_offset, chroma_scale, max;
-};
-
-Range range_of(const ColorSpec& color, int depth) {
-  const double unit = depth > 8 ? 4.0 : 1.0;
-  const double max = depth > 8 ? 1023.0 : 255.0;
-  if (color.full_range) return {0.0, max, 128.0 * unit, max, max};
-  return {16.0 * unit, 219.0 * unit, 128.0 * unit, 224.0 * unit, max};
-}
-
-int32_t fixed(double value) { return static_cast<int32_t>(std::lround(value * (1 << kBits))); }
-
-struct ToRgb {
-  int32_t luma, luma_offset, red_v, green_u, green_v, blue_u, chroma_offset, max;
-};
-
-ToRgb to_rgb_coefficients(const ColorSpec& color, int depth) {
-  const auto [kr, kb] = luma_weights(color.matrix);
-  const double kg = 1.0 - kr - kb;
-  const Range range = range_of(color, depth);
-  const double chroma = range.max / range.chroma_scale;
-  ToRgb c;
-  c.luma = fixed(range.max / range.luma_scale);
-  c.luma_offset = static_cast<int32_t>(range.luma_offset);
-  c.red_v = fixed(2.0 * (1.0 - kr) * chroma);
-  c.blue_u = fixed(2.0 * (1.0 - kb) * chroma);
-  c.green_u = fixed(-2.0 * (1.0 - kb) * kb / kg * chroma);
-  c.green_v = fixed(-2.0 * (1.0 - kr) * kr / kg * chroma);
-  c.chroma_offset = static_cast<int32_t>(range.chroma_offset) * kChromaScale;
-  c.max = static_cast<int32_t>(range.max);
-  return c;
-}
-
-struct FromRgb {
-  int32_t y_r, y_g, y_b, u_r, u_g, u_b, v_r, v_g, v_b, luma_offset, chroma_offset, max;
-};
-
-FromRgb from_rgb_coefficients(const ColorSpec& color, int depth) {
-  const auto [kr, kb] = luma_weights(color.matrix);
-  const Range range = range_of(color, depth);
-  const double luma = range.luma_scale / range.max;
-  const double chroma = range.chroma_scale / range.max;
-  FromRgb c;
-  c.y_r = fixed(kr * luma);
-  c.y_b = fixed(kb * luma);
-  c.y_g = fixed(luma) - c.y_r - c.y_b;  // so that greys stay exact
-  c.u_r = fixed(-0.5 * kr / (1.0 - kb) * chroma);
-  c.u_b = fixed(0.5 * chroma);
-  c.u_g = -c.u_r - c.u_b;
-  c.v_r = fixed(0.5 * chroma);
-  c.v_b = fixed(-0.5 * kb / (1.0 - kr) * chroma);
-  c.v_g = -c.v_r - c.v_b;
-  c.luma_offset = (static_cast<int32_t>(range.luma_offset) << kBits) + (1 << (kBits - 1));
-  const int chroma_bits = kBits + kChromaBits;
-  c.chroma_offset = (static_cast<int32_t>(range.chroma_offset) << chroma_bits) + (1 << (chroma_bits - 1));
-  c.max = static_cast<int32_t>(range.max);
-  return c;
-}
 
 FLASHVSR_INLINE int32_t clip(int32_t value, int32_t max) {
   value = value < 0 ? 0 : value;
@@ -116,7 +39,7 @@ FLASHVSR_INLINE void upsample_chroma(const T* FLASHVSR_RESTRICT a, const T* FLAS
 template <typename T, int kShift>
 FLASHVSR_INLINE void matrix_row(const T* FLASHVSR_RESTRICT luma, const int32_t* FLASHVSR_RESTRICT u, const int32_t* FLASHVSR_RESTRICT v, int width, const ToRgb c, T* FLASHVSR_RESTRICT red,
                                 T* FLASHVSR_RESTRICT green, T* FLASHVSR_RESTRICT blue) {
-  const int bits = kBits + kChromaBits;
+  const int bits = kColorBits + kChromaBits;
   const int32_t half = 1 << (bits - 1);
   for (int x = 0; x < width; ++x) {
     const int32_t y = ((luma[x] >> kShift) - c.luma_offset) * kChromaScale * c.luma + half;
@@ -172,7 +95,7 @@ FLASHVSR_VECTORIZED void yuv_row_to_rgb_high10(const YuvRow& row, const ToRgb& c
 template <typename T, int kShift>
 FLASHVSR_INLINE void luma_row(const T* FLASHVSR_RESTRICT red, const T* FLASHVSR_RESTRICT green, const T* FLASHVSR_RESTRICT blue, int width, const FromRgb c, T* FLASHVSR_RESTRICT luma) {
   for (int x = 0; x < width; ++x) {
-    const int32_t y = (c.y_r * red[x] + c.y_g * green[x] + c.y_b * blue[x] + c.luma_offset) >> kBits;
+    const int32_t y = (c.y_r * red[x] + c.y_g * green[x] + c.y_b * blue[x] + c.luma_offset) >> kColorBits;
     luma[x] = static_cast<T>(clip(y, c.max) << kShift);
   }
 }
@@ -194,7 +117,7 @@ FLASHVSR_INLINE void downsample_row(const T* FLASHVSR_RESTRICT a, const T* FLASH
 template <typename T, int kShift>
 FLASHVSR_INLINE void chroma_row(const int32_t* FLASHVSR_RESTRICT red, const int32_t* FLASHVSR_RESTRICT green, const int32_t* FLASHVSR_RESTRICT blue, int chroma_width, int step,
                                 const FromRgb c, T* FLASHVSR_RESTRICT u, T* FLASHVSR_RESTRICT v) {
-  const int bits = kBits + kChromaBits;
+  const int bits = kColorBits + kChromaBits;
   for (int i = 0; i < chroma_width; ++i) {
     const int32_t cu = (c.u_r * red[i] + c.u_g * green[i] + c.u_b * blue[i] + c.chroma_offset) >> bits;
     const int32_t cv = (c.v_r * red[i] + c.v_g * green[i] + c.v_b * blue[i] + c.chroma_offset) >> bits;
@@ -251,27 +174,6 @@ FLASHVSR_VECTORIZED void chroma_high10(const RgbRows& rows, const FromRgb& c, in
   rgb_rows_to_chroma<uint16_t, 6>(rows, c, scratch, u, v);
 }
 
-// Byte offsets of the components of a packed format; alpha -1: none, x is the fourth byte.
-struct Packing {
-  int step, red, green, blue, alpha, filler;
-};
-
-Packing packing_of(PixelFormat format) {
-  switch (format) {
-    case PixelFormat::kRgb: return {3, 0, 1, 2, -1, -1};
-    case PixelFormat::kBgr: return {3, 2, 1, 0, -1, -1};
-    case PixelFormat::kRgbx: return {4, 0, 1, 2, -1, 3};
-    case PixelFormat::kBgrx: return {4, 2, 1, 0, -1, 3};
-    case PixelFormat::kXrgb: return {4, 1, 2, 3, -1, 0};
-    case PixelFormat::kXbgr: return {4, 3, 2, 1, -1, 0};
-    case PixelFormat::kRgba: return {4, 0, 1, 2, 3, -1};
-    case PixelFormat::kBgra: return {4, 2, 1, 0, 3, -1};
-    case PixelFormat::kArgb: return {4, 1, 2, 3, 0, -1};
-    case PixelFormat::kAbgr: return {4, 3, 2, 1, 0, -1};
-    default: return {0, 0, 0, 0, -1, -1};
-  }
-}
-
 template <int kStep>
 FLASHVSR_INLINE void unpack_row(const uint8_t* FLASHVSR_RESTRICT in, int width, uint8_t* FLASHVSR_RESTRICT a, uint8_t* FLASHVSR_RESTRICT b, uint8_t* FLASHVSR_RESTRICT c, uint8_t* FLASHVSR_RESTRICT d) {
   for (int x = 0; x < width; ++x) {
@@ -315,16 +217,10 @@ T* output_row(const FramePlanes& frame, int plane, int y) {
   return reinterpret_cast<T*>(static_cast<uint8_t*>(frame.data[plane]) + frame.stride[plane] * static_cast<size_t>(y));
 }
 
-bool is_paired(PixelFormat format) { return format == PixelFormat::kNv12 || format == PixelFormat::kP010_10le; }
-bool is_halved_across(PixelFormat format) { return format != PixelFormat::kY444; }
-bool is_halved_down(PixelFormat format) {
-  return format != PixelFormat::kY444 && format != PixelFormat::kY42b;
-}
-
 template <typename T>
 void yuv_to_rgb(const FramePlanes& in, PixelFormat format, const ColorSpec& color, int width, int height,
                 PlanarImage& out) {
-  const ToRgb c = to_rgb_coefficients(color, format_depth(format));
+  const ToRgb c = to_rgb_coefficients(color.matrix, color.full_range, format_depth(format));
   const bool halved_across = is_halved_across(format);
   const bool halved_down = is_halved_down(format);
   const bool paired = is_paired(format);
@@ -366,7 +262,7 @@ void yuv_to_rgb(const FramePlanes& in, PixelFormat format, const ColorSpec& colo
 
 template <typename T>
 void rgb_to_yuv(const PlanarImage& in, PixelFormat format, const ColorSpec& color, const FramePlanes& out) {
-  const FromRgb c = from_rgb_coefficients(color, format_depth(format));
+  const FromRgb c = from_rgb_coefficients(color.matrix, color.full_range, format_depth(format));
   const int width = in.width(), height = in.height();
   const bool halved_across = is_halved_across(format);
   const bool halved_down = is_halved_down(format);
@@ -469,12 +365,8 @@ void convert_to_rgb(const FramePlanes& in, PixelFormat format, const ColorSpec& 
       }
       return;
     case PixelFormat::kGray8: {
-      const Range range = range_of(color, 8);
       uint8_t value[256];
-      for (int i = 0; i < 256; ++i) {
-        const double grey = (i - range.luma_offset) * range.max / range.luma_scale;
-        value[i] = static_cast<uint8_t>(std::clamp(std::lround(grey), 0L, 255L));
-      }
+      grey_levels(color.full_range, value);
       for (int y = 0; y < height; ++y) {
         const uint8_t* row = input_row<uint8_t>(in, 0, y);
         uint8_t* target = out.plane<uint8_t>(0) + static_cast<size_t>(y) * w;
@@ -523,7 +415,7 @@ void convert_from_rgb(const PlanarImage& in, PixelFormat format, const ColorSpec
       }
       return;
     case PixelFormat::kGray8: {
-      const FromRgb c = from_rgb_coefficients(color, 8);
+      const FromRgb c = from_rgb_coefficients(color.matrix, color.full_range, 8);
       for (int y = 0; y < height; ++y) {
         const size_t offset = static_cast<size_t>(y) * w;
         luma_row_8(in.plane<uint8_t>(0) + offset, in.plane<uint8_t>(1) + offset, in.plane<uint8_t>(2) + offset, width,

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Statistics: up to 32 blocks for a plane, whose sums lie in the workspace. Application: each block adds its plane's sums
+// first, always in the same order, so nothing waits for the host and no atomics are needed.
+#include "kernels/finish_frames.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+namespace flashvsr {
+namespace {
+
+constexpr int kThreads = 256, kRun = 8, kMostSlices = 32, kRunsOfThread = 4;
+
+struct Sums {
+  double sum, squares;
+};
+
+__device__ __forceinline__ const uint16_t* row_of(const ModelFrames& m, int plane, int y) {
+  return m.data + (plane % 3) * m.plane_stride + (plane / 3) * m.frame_stride + y * m.row_stride;
+}
+
+__device__ __forceinline__ float widened(uint32_t bits) { return __uint_as_float(bits << 16); }
+
+// Behind the `left` values 0.
+__device__ __forceinline__ void load_run(const uint16_t* from, int left, float (&to)[kRun]) {
+  if (left >= kRun && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+    const uint4 part = *reinterpret_cast<const uint4*>(from);
+    const uint32_t word[4] = {part.x, part.y, part.z, part.w};
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) to[i] = widened(i % 2 ? word[i / 2] >> 16 : word[i / 2] & 0xffffu);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) to[i] = i < left ? widened(from[i]) : 0.f;
+}
+
+__device__ __forceinline__ Sums warp_total(Sums sums) {
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) {
+    sums.sum += __shfl_xor_sync(~0u, sums.sum, mask);
+    sums.squares += __shfl_xor_sync(~0u, sums.squares, mask);
+  }
+  return sums;
+}
+
+__global__ void __launch_bounds__(kThreads) frame_sums_kernel(const FinishFramesParams p) {
+  __shared__ Sums of_warp[kThreads / 32];
+  const int slice = blockIdx.x, plane = blockIdx.y;
+  const ModelFrames m = blockIdx.z == 0 ? p.input : p.style;
+  const unsigned runs = (p.width + kRun - 1) / kRun, total = runs * p.height;
+  Sums sums{0, 0};
+  for (unsigned at = slice * kThreads + threadIdx.x; at < total; at += gridDim.x * kThreads) {
+    const int begin = int(at % runs) * kRun;
+    float value[kRun], sum = 0, squares = 0;
+    load_run(row_of(m, plane, int(at / runs)) + begin, p.width - begin, value);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      sum += value[i];
+      squares = fmaf(value[i], value[i], squares);
+    }
+    sums.sum += sum;
+    sums.squares += squares;
+  }
+  sums = warp_total(sums);
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sums;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int warp = 1; warp < kThreads / 32; ++warp) {
+      sums.sum += of_warp[warp].sum;
+      sums.squares += of_warp[warp].squares;
+    }
+    static_cast<Sums*>(p.workspace)[(blockIdx.z * gridDim.y + plane) * kMostSlices + slice] = sums;
+  }
+}
+
+__device__ __forceinline__ float rounded(float value) {
+  return widened(__bfloat16_as_ushort(__float2bfloat16_rn(value)));
+}
+
+// Two values of 16 bits, or four of 8, to a word.
+template <typename Sample>
+__device__ __forceinline__ void store_run(const int (&level)[kRun], int left, Sample* to) {
+  constexpr int kBits = 8 * int(sizeof(Sample)), kWords = kRun * kBits / 32;
+  if (left >= kRun && reinterpret_cast<uintptr_t>(to) % (4 * kWords) == 0) {
+    uint32_t word[kWords] = {};
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) word[i * kBits / 32] |= uint32_t(level[i]) << (i * kBits % 32);
+    if constexpr (kWords == 4) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(word[0], word[1], word[2], word[3]);
+    } else {
+      *reinterpret_cast<uint2*>(to) = make_uint2(word[0], word[1]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    if (i < left) to[i] = Sample(level[i]);
+  }
+}
+
+template <typename Sample, bool kStyled>
+__global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFramesParams p, int slices) {
+  __shared__ float mean[2], deviation[2];  // of content and style
+  const int plane = blockIdx.y;
+  if constexpr (kStyled) {
+    const int side = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (side < 2) {
+      const Sums* of_slice = static_cast<const Sums*>(p.workspace) + (side * gridDim.y + plane) * kMostSlices;
+      const Sums sums = warp_total(lane < slices ? of_slice[lane] : Sums{0, 0});
+      if (lane == 0) {
+        const double count = double(p.height) * p.width, average = sums.sum / count;
+        const double variance = sums.squares / count - average * average;
+        mean[side] = rounded(float(average));
+        deviation[side] = rounded(sqrtf(rounded(rounded(variance < 0 ? 0.f : float(variance)) + 1e-5f)));
+      }
+    }
+    __syncthreads();
+  }
+  const float max = float(p.max_value), half = max / 2.f, offset = p.nearest ? .5f : 0.f;
+  const unsigned runs = (p.width + kRun - 1) / kRun, total = runs * p.height;
+#pragma unroll
+  for (int k = 0; k < kRunsOfThread; ++k) {
+    const unsigned at = (blockIdx.x * kRunsOfThread + k) * kThreads + threadIdx.x;
+    if (at >= total) return;
+    const int y = int(at / runs), begin = int(at % runs) * kRun;
+    float value[kRun];
+    int level[kRun];
+    load_run(row_of(p.input, plane, y) + begin, p.width - begin, value);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      float v = value[i];
+      if constexpr (kStyled) {
+        v = rounded(__fsub_rn(v, mean[0]));
+        v = rounded(__fdiv_rn(v, deviation[0]));
+        v = rounded(__fmul_rn(v, deviation[1]));
+        v = rounded(__fadd_rn(v, mean[1]));
+        v = v > -1.f ? v : -1.f;  // NaN too
+        v = v < 1.f ? v : 1.f;
+      }
+      float exact = __fadd_rn(__fmul_rn(__fadd_rn(v, 1.f), half), offset);
+      exact = exact > 0.f ? exact : 0.f;
+      level[i] = int(exact < max ? exact : max);
+    }
+    store_run(level, p.width - begin, static_cast<Sample*>(p.samples) + (int64_t(plane) * p.height + y) * p.width + begin);
+  }
+}
+
+}  // namespace
+
+int launch_finish_frames(const FinishFramesParams& p, void* stream) {
+  if (check_finish_frames(p)) return cudaErrorInvalidValue;
+  const auto s = static_cast<cudaStream_t>(stream);
+  const unsigned planes = 3u * p.frames, total = unsigned((p.width + kRun - 1) / kRun) * p.height;
+  const dim3 grid((total + kThreads * kRunsOfThread - 1) / (kThreads * kRunsOfThread), planes);
+  const int slices = int(total < kThreads * kMostSlices ? (total + kThreads - 1) / kThreads : kMostSlices);
+  const bool is_16_bit = p.max_value > 255;
+  if (p.style.data) {
+    frame_sums_kernel<<<dim3(slices, planes, 2), kThreads, 0, s>>>(p);
+    if (is_16_bit) {
+      finish_frames_kernel<uint16_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+    } else {
+      finish_frames_kernel<uint8_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+    }
+  } else {
+    if (is_16_bit) {
+      finish_frames_kernel<uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
+    } else {
+      finish_frames_kernel<uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
+    }
+  }
+  return cudaGetLastError();
+}
+
+}  // namespace flashvsr
