@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Registers the CUDA kernels for the operations of model/ops.h: takes tensors apart into the kernels' parameter
-// structs, on the current stream, without waiting for the device. What a kernel does not take (another dtype, a
-// shape beyond its limits) goes to the reference and is said once; FLASHVSR_STRICT=1 makes it an error.
+// Registers the CUDA kernels for the operations of model/ops.h (those on pictures: ops_pictures.cpp): takes tensors
+// apart into the kernels' parameter structs, on the current stream, without waiting for the device. What a kernel does
+// not take (another dtype, a shape beyond its limits) goes to the reference and is said once; FLASHVSR_STRICT=1 makes it
+// an error.
 #include "model/ops.h"
 
 #include <ATen/ATen.h>
-#include <cuda_runtime_api.h>
 #include <torch/library.h>
-#ifndef FLASHVSR_EMULATED
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
 
 #include <cmath>
 #include <cstdlib>
@@ -24,6 +20,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cuda/glue.cuh"
 #include "kernels/block_mask.h"
 #include "kernels/block_sparse_attention.h"
 #include "kernels/conv_nhwc.h"
@@ -32,32 +29,9 @@
 #include "kernels/norm_rope_window.h"
 #include "kernels/philox_noise.h"
 #include "kernels/quantize_rows.h"
-#include "kernels/resize_samples.h"
 
 namespace flashvsr {
 namespace {
-
-using Maybe = std::optional<at::Tensor>;
-
-#ifndef FLASHVSR_EMULATED
-using c10::cuda::CUDAGuard;
-void* stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
-#define FLASHVSR_KERNEL_DEVICE CUDA
-#else
-// tests/cuda runs this file over host tensors and emulated kernels.
-struct CUDAGuard {
-  explicit CUDAGuard(c10::Device) {}
-};
-void* stream() { return nullptr; }
-#define FLASHVSR_KERNEL_DEVICE CPU
-#endif
-
-const uint16_t* bits(const at::Tensor& x) { return static_cast<const uint16_t*>(x.data_ptr()); }
-uint16_t* mutable_bits(const at::Tensor& x) { return static_cast<uint16_t*>(x.data_ptr()); }
-const uint16_t* bits(const Maybe& x) { return x ? bits(*x) : nullptr; }
-void check(int status, const char* name) {
-  FLASHVSR_CHECK(status == 0, ErrorCode::kInternal, name, ": ", cudaGetErrorString(static_cast<cudaError_t>(status)));
-}
 
 // The kernels compute in bf16 and have no gradients.
 bool is_plain_bf16(const at::Tensor& x) {
@@ -497,52 +471,6 @@ void philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
 
 // --- pictures ---------------------------------------------------------------------------------------------------
 
-// samples [N, C, h, w] bytes or shorts; one axis resized.
-at::Tensor resize_axis(const at::Tensor& samples, const at::Tensor& first, const at::Tensor& weights, int64_t bits,
-                       int64_t max_value, bool vertical) {
-  const CUDAGuard guard(samples.device());
-  const at::Tensor in = samples.contiguous();
-  const int64_t size = first.size(0);
-  const at::Tensor out = vertical ? at::empty({in.size(0), in.size(1), size, in.size(3)}, in.options())
-                                  : at::empty({in.size(0), in.size(1), in.size(2), size}, in.options());
-  ResizeAxisParams p;
-  p.input = in.data_ptr();
-  p.output = out.data_ptr();
-  p.first = first.data_ptr<int32_t>();
-  p.weights = weights.data_ptr<int32_t>();
-  p.planes = in.size(0) * in.size(1);
-  p.in_height = static_cast<int32_t>(in.size(2));
-  p.in_width = static_cast<int32_t>(in.size(3));
-  p.out_size = static_cast<int32_t>(size);
-  p.taps = static_cast<int32_t>(weights.size(1));
-  p.bits = static_cast<int32_t>(bits);
-  p.max_value = static_cast<int32_t>(max_value);
-  p.is_16_bit = in.element_size() == 2;
-  p.vertical = vertical;
-  check(launch_resize_axis(p, stream()), "resize_axis");
-  return out;
-}
-
-// samples [F, 3, h, w] -> [1, 3, F, H, W] bf16
-at::Tensor normalize_samples(const at::Tensor& samples, int64_t max_value, int64_t padded_height, int64_t padded_width) {
-  const CUDAGuard guard(samples.device());
-  const at::Tensor in = samples.contiguous();
-  const at::Tensor out =
-      at::empty({1, 3, in.size(0), padded_height, padded_width}, in.options().dtype(at::kBFloat16));
-  NormalizeSamplesParams p;
-  p.input = in.data_ptr();
-  p.output = mutable_bits(out);
-  p.frames = static_cast<int32_t>(in.size(0));
-  p.height = static_cast<int32_t>(in.size(2));
-  p.width = static_cast<int32_t>(in.size(3));
-  p.padded_height = static_cast<int32_t>(padded_height);
-  p.padded_width = static_cast<int32_t>(padded_width);
-  p.max_value = static_cast<int32_t>(max_value);
-  p.is_16_bit = in.element_size() == 2;
-  check(launch_normalize_samples(p, stream()), "normalize_samples");
-  return out;
-}
-
 // --- TC decoder -------------------------------------------------------------------------------------------------
 
 bool is_channels_last(const at::Tensor& x) {
@@ -745,8 +673,6 @@ TORCH_LIBRARY_IMPL(flashvsr, FLASHVSR_KERNEL_DEVICE, m) {
   m.impl("projector_conv", projector_conv);
   m.impl("channel_rms_norm_silu", channel_rms_norm_silu);
   m.impl("philox_noise", philox_noise);
-  m.impl("resize_axis", resize_axis);
-  m.impl("normalize_samples", normalize_samples);
   m.impl("conv3x3", conv3x3);
   m.impl("mem_conv", mem_conv);
   m.impl("time_grow", time_grow);

@@ -3,16 +3,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <optional>
-#include <string>
 
 #include "base/error.h"
+#include "image/own_kernel.h"
 #include "image/preprocess.h"
 
 namespace flashvsr {
@@ -22,16 +19,6 @@ c10::ScalarType sample_type(int depth) { return depth > 8 ? c10::kShort : c10::k
 
 at::Tensor device_index(const std::vector<int64_t>& index, c10::Device device) {
   return at::tensor(index, at::kLong).to(device);
-}
-
-// The CUDA library's kernel of an operation that is otherwise made of ATen calls here; none on the CPU and
-// under FLASHVSR_REFERENCE.
-template <typename Signature>
-std::optional<c10::TypedOperatorHandle<Signature>> own_kernel(const char* name, const at::Tensor& x) {
-  if (!x.is_cuda() || std::getenv("FLASHVSR_REFERENCE") != nullptr) return std::nullopt;
-  const auto op = c10::Dispatcher::singleton().findSchema({std::string("flashvsr::") + name, ""});
-  if (!op || !op->hasKernelForDispatchKey(c10::DispatchKey::CUDA)) return std::nullopt;
-  return op->typed<Signature>();
 }
 
 }  // namespace

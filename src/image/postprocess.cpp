@@ -3,13 +3,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "base/error.h"
 #include "image/image_ops.h"
+#include "image/own_kernel.h"
 #include "image/preprocess.h"
 #include "image/vectorize.h"
 
@@ -292,11 +295,34 @@ void compare_plane(const Sample* base, Compare mode, int bar, int width, int hei
 
 }  // namespace
 
+TORCH_LIBRARY_FRAGMENT(flashvsr, m) {
+  m.def("finish_frames(Tensor frames, Tensor? style, int height, int width, int max_value, bool nearest) -> Tensor");
+}
+
 at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quantization) {
   at::Tensor level = (frames.to(c10::kFloat) + 1.0) * (max_value / 2.0);
   if (quantization == Quantization::kNearest) level = level + 0.5;
   level = at::nan_to_num(level, 0.0).clamp(0.0, static_cast<double>(max_value));
   return level.to(max_value > 255 ? c10::kShort : c10::kByte);
+}
+
+at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int64_t height, int64_t width, int max_value,
+                         const PostprocessOptions& options) {
+  FLASHVSR_CHECK(style.defined() == (options.color_fix != ColorFix::kNone), ErrorCode::kInternal,
+                 "postprocess: style frames and the colour correction do not go together");
+  using Kernel = at::Tensor(const at::Tensor&, const std::optional<at::Tensor>&, int64_t, int64_t, int64_t, bool);
+  if (options.color_fix != ColorFix::kWavelet && frames.scalar_type() == c10::kBFloat16) {
+    if (const auto kernel = own_kernel<Kernel>("finish_frames", frames)) {
+      const auto colors = style.defined() ? std::optional(style.to(c10::kBFloat16)) : std::nullopt;
+      return kernel->call(frames, colors, height, width, max_value, options.quantization == Quantization::kNearest);
+    }
+  }
+  at::Tensor visible = frames.narrow(3, 0, height).narrow(4, 0, width);
+  if (style.defined()) {
+    const at::Tensor colors = style.narrow(3, 0, height).narrow(4, 0, width).to(frames.scalar_type());
+    visible = options.color_fix == ColorFix::kAdain ? adain(visible, colors) : wavelet(visible, colors);
+  }
+  return quantize(visible, max_value, options.quantization).squeeze(0).transpose(0, 1).contiguous();
 }
 
 void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector<const PlanarImage*>& references,
@@ -329,22 +355,15 @@ void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector
   }
   for (int64_t begin = 0; begin < count; begin += kFramesAtOnce) {
     const int64_t end = std::min(count, begin + kFramesAtOnce);
-    const auto visible = [&](const at::Tensor& tensor) {
-      return tensor.narrow(2, first + begin, end - begin).narrow(3, 0, height).narrow(4, 0, width);
-    };
-    at::Tensor part = visible(frames);
+    const auto part = [&](const at::Tensor& tensor) { return tensor.narrow(2, first + begin, end - begin); };
+    at::Tensor colors;
     if (options.color_fix != ColorFix::kNone) {
-      at::Tensor colors;
-      if (style.defined()) {
-        colors = visible(style).to(part.scalar_type());
-      } else {
-        colors = images_to_tensor({references.begin() + begin, references.begin() + end}, height, width,
-                                  frames.device(), frames.scalar_type());
-      }
-      part = options.color_fix == ColorFix::kAdain ? adain(part, colors) : wavelet(part, colors);
+      colors = style.defined() ? part(style)
+                               : images_to_tensor({references.begin() + begin, references.begin() + end}, height, width,
+                                                  frames.device(), frames.scalar_type());
     }
-    download_samples(quantize(part, images[0]->max_value(), options.quantization),
-                     {images.begin() + begin, images.begin() + end});
+    const at::Tensor samples = finish_frames(part(frames), colors, height, width, images[0]->max_value(), options);
+    download_samples(samples.transpose(0, 1).unsqueeze(0), {images.begin() + begin, images.begin() + end});
   }
 }
 

@@ -43,6 +43,12 @@ void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector
                       const PostprocessOptions& options, const std::vector<PlanarImage*>& images,
                       const at::Tensor& style = {});
 
+// The same on the frames' device: the visible height x width of all frames as samples [F, 3, height, width] of
+// image/image_ops.h. `style`: see above, of the frames' device; undefined with kNone. bf16 frames on CUDA go through one
+// kernel (kernels/finish_frames.h) unless the wavelet is asked for, and nothing waits for the device.
+at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int64_t height, int64_t width, int max_value,
+                         const PostprocessOptions& options);
+
 // Quantises any tensor to uint8 (max 255) or int16 (max 1023), on its device.
 at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quantization);
 

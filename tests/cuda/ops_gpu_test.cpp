@@ -10,9 +10,16 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <vector>
 
+#include "image/color_convert.h"
+#include "image/device_pictures.h"
+#include "image/image_ops.h"
+#include "image/postprocess.h"
 #include "model/block_mask.h"
 #include "model/rope3d.h"
 
@@ -182,6 +189,137 @@ TEST_F(OpsGpu, Pictures) {
   EXPECT_TRUE(at::equal(pixels[0].narrow(2, 0, 13).narrow(3, 0, 21), expected));
   EXPECT_TRUE(at::equal(pixels[0].select(2, 13), pixels[0].select(2, 12)));
   EXPECT_TRUE(at::equal(pixels[0].select(3, 22), pixels[0].select(3, 19)));
+}
+
+// A packed frame of the format with random bytes, 10-bit samples within their range.
+at::Tensor random_packed(PixelFormat format, int width, int height) {
+  const at::Tensor packed = at::randint(256, {packed_bytes(format, width, height)}, at::kByte);
+  if (format == PixelFormat::kI420_10le) packed.slice(0, 1, std::nullopt, 2).bitwise_and_(3);
+  return packed;
+}
+
+// Otherwise the reference would be compared with itself.
+bool has_kernel(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").hasKernelForDispatchKey(
+      kDevice == at::kCPU ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
+}
+
+at::Tensor samples_of(const PlanarImage& picture) { return upload_samples({&picture}, at::kCPU); }
+
+TEST_F(OpsGpu, PlanesBothWaysEqualTheCpusBits) {
+  const c10::InferenceMode guard;
+  ASSERT_TRUE(has_kernel("flashvsr::planes_to_samples") && has_kernel("flashvsr::samples_to_planes"));
+  const c10::Device device(kDevice);
+  struct Shape { int width, height; };
+  for (int code = 0; code < kPixelFormatCount; ++code) {
+    const PixelFormat format = static_cast<PixelFormat>(code);
+    for (const ColorSpec& color : {ColorSpec{1, false}, ColorSpec{5, true}, ColorSpec{6, false}, ColorSpec{9, true}, ColorSpec{9, false}}) {
+      for (const Shape& s : {Shape{1, 1}, Shape{17, 3}, Shape{64, 6}, Shape{50, 37}}) {
+        SCOPED_TRACE(testing::Message() << "format " << code << " matrix " << color.matrix << " full " << color.full_range
+                                        << " " << s.width << "x" << s.height);
+        std::vector<at::Tensor> packed;
+        std::vector<PlanarImage> pictures(2);
+        for (PlanarImage& picture : pictures) {
+          packed.push_back(random_packed(format, s.width, s.height));
+          convert_to_rgb(packed_planes(packed.back().data_ptr(), format, s.width, s.height), format, color, s.width,
+                         s.height, picture);
+        }
+        const at::Tensor samples = packed_to_samples(packed, format, color, s.width, s.height, device);
+        ASSERT_TRUE(samples.device().type() == kDevice);
+        for (int64_t i = 0; i < 2; ++i) {
+          ASSERT_TRUE(at::equal(samples.narrow(0, i, 1).cpu(), samples_of(pictures[static_cast<size_t>(i)])));
+        }
+        // Back: other samples than those, so that clipping and every level are met.
+        const int max_value = format_depth(format) > 8 ? 1023 : 255;
+        const at::Tensor colors = at::randint(max_value + 1, samples.sizes(), samples.options());
+        const at::Tensor back = samples_to_packed(colors, format, color).cpu();
+        ASSERT_EQ(back.sizes(), (at::IntArrayRef{2, packed_bytes(format, s.width, s.height)}));
+        for (int64_t i = 0; i < 2; ++i) {
+          PlanarImage picture(s.width, s.height, format_depth(format), false);
+          download_samples(colors.narrow(0, i, 1).transpose(0, 1).unsqueeze(0), {&picture});
+          // Rows compared without what lies between them.
+          const at::Tensor expected = at::zeros({back.size(1)}, at::kByte), actual = at::zeros({back.size(1)}, at::kByte);
+          convert_from_rgb(picture, format, color, packed_planes(expected.data_ptr(), format, s.width, s.height));
+          copy_planes(packed_planes(back[i].data_ptr(), format, s.width, s.height),
+                      packed_planes(actual.data_ptr(), format, s.width, s.height), format, s.width, s.height);
+          ASSERT_TRUE(at::equal(actual, expected));
+        }
+      }
+    }
+  }
+}
+
+// More frames than one launch takes, planes with longer rows than needed.
+TEST_F(OpsGpu, PlanesOfManyFrames) {
+  const c10::InferenceMode guard;
+  const c10::Device device(kDevice);
+  const int width = 18, height = 5, count = 35;
+  const PixelFormat format = PixelFormat::kNv12;
+  const at::Tensor memory = at::randint(256, {count, 8, 29}, at::TensorOptions().dtype(at::kByte).device(device));
+  const at::Tensor host = memory.cpu();
+  const auto planes_in = [&](const at::Tensor& tensor) {
+    std::vector<FramePlanes> frames(count);
+    for (int i = 0; i < count; ++i) {
+      uint8_t* data = static_cast<uint8_t*>(tensor.data_ptr()) + i * 8 * 29;
+      frames[static_cast<size_t>(i)].data[0] = data;
+      frames[static_cast<size_t>(i)].data[1] = data + 5 * 29;
+      frames[static_cast<size_t>(i)].stride[0] = frames[static_cast<size_t>(i)].stride[1] = 29;
+    }
+    return frames;
+  };
+  const at::Tensor samples = planes_to_samples(planes_in(memory), format, {}, width, height, device);
+  const std::vector<FramePlanes> on_host = planes_in(host);
+  for (int i = 0; i < count; ++i) {
+    PlanarImage picture;
+    convert_to_rgb(on_host[static_cast<size_t>(i)], format, {}, width, height, picture);
+    ASSERT_TRUE(at::equal(samples.narrow(0, i, 1).cpu(), samples_of(picture))) << "frame " << i;
+    convert_from_rgb(picture, format, {}, on_host[static_cast<size_t>(i)]);
+  }
+  samples_to_planes(samples, format, {}, planes_in(memory));
+  EXPECT_TRUE(at::equal(memory.cpu(), host));  // between the rows too: nobody wrote there
+}
+
+TEST_F(OpsGpu, FinishedFrames) {
+  const c10::InferenceMode guard;
+  ASSERT_TRUE(has_kernel("flashvsr::finish_frames"));
+  struct Shape { int64_t frames, height, width, padded_height, padded_width; };
+  for (const Shape& s : {Shape{1, 1, 1, 2, 8}, Shape{2, 3, 17, 8, 24}, Shape{3, 37, 51, 40, 56}, Shape{2, 24, 32, 24, 32}}) {
+    for (const int max_value : {255, 1023}) {
+      for (const Quantization quantization : {Quantization::kTruncate, Quantization::kNearest}) {
+        SCOPED_TRACE(testing::Message() << s.frames << " of " << s.width << "x" << s.height << " max " << max_value);
+        const at::Tensor style_samples = at::randint(max_value + 1, {s.frames, 3, s.height, s.width}, at::kInt)
+                                             .to(max_value > 255 ? at::kShort : at::kByte);
+        // Drawn on the host, so that a card sees what the emulation has seen.
+        const at::Tensor frames = at::randn({1, 3, s.frames, s.padded_height, s.padded_width}, at::kFloat)
+                                      .mul_(0.6).add_(0.2).to(at::kBFloat16).to(kDevice);
+        const at::Tensor style = normalize_samples(style_samples.to(kDevice), max_value, s.padded_height, s.padded_width,
+                                                   at::kBFloat16);
+        // The CPU's single pass, which has the statistics from the pictures.
+        std::vector<PlanarImage> references, expected;
+        std::vector<const PlanarImage*> reference_list;
+        std::vector<PlanarImage*> expected_list;
+        for (int64_t i = 0; i < s.frames; ++i) {
+          references.emplace_back(int(s.width), int(s.height), max_value > 255 ? 10 : 8, false);
+          expected.push_back(references.back());
+        }
+        for (size_t i = 0; i < references.size(); ++i) {
+          reference_list.push_back(&references[i]);
+          expected_list.push_back(&expected[i]);
+          download_samples(style_samples.narrow(0, int64_t(i), 1).transpose(0, 1).unsqueeze(0), {&references[i]});
+        }
+        for (const ColorFix fix : {ColorFix::kNone, ColorFix::kAdain}) {
+          const PostprocessOptions options{fix, quantization};
+          const at::Tensor own = finish_frames(frames, fix == ColorFix::kAdain ? style : at::Tensor(), s.height, s.width,
+                                               max_value, options);
+          ASSERT_EQ(own.sizes(), (at::IntArrayRef{s.frames, 3, s.height, s.width}));
+          tensor_to_images(frames.cpu(), 0, reference_list, options, expected_list);
+          for (size_t i = 0; i < expected.size(); ++i) {
+            EXPECT_TRUE(at::equal(own.narrow(0, int64_t(i), 1).cpu(), samples_of(expected[i]))) << "frame " << i;
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_F(OpsGpu, Noise) {

@@ -71,6 +71,7 @@ TEST(FinishFramesGpu, EqualsTwin) {
       check_finish<uint8_t>({3, 17, 3, 0, 0, 255, styled, nearest}, {});
       check_finish<uint8_t>({2, 24, 32, 8, 16, 255, styled, nearest}, {});
       check_finish<uint8_t>({1, 70, 251, 13, 0, 255, styled, nearest}, {});
+      if (styled && nearest) check_finish<uint8_t>({1, 260, 257, 0, 0, 255, styled, nearest}, {});  // every slice twice
       check_finish<uint16_t>({2, 9, 40, 0, 0, 1023, styled, nearest}, {});
       check_finish<uint16_t>({1, 65, 131, 1, 3, 1023, styled, nearest}, {});
     }

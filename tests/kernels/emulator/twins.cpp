@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Launchers whose kernels are assembly, by their plain twins: with them and the translated kernels, src/cuda/ops.cpp
+// Launchers whose kernels are assembly, by their plain twins: with them and the translated kernels, src/cuda
 // runs over host tensors.
 #include "kernels/block_sparse_attention.h"
 #include "kernels/conv_nhwc.h"
