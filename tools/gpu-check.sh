@@ -83,7 +83,7 @@ fi
 [ -z "${readme:-}" ] || { wait "$readme"; tail -n 12 "$out/readme.log"; }
 
 if wanted kernels; then
-  for part in rows planes; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
+  for part in rows planes pictures; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
   gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
 fi
 if wanted peers; then

@@ -10,8 +10,10 @@
 #include <string>
 
 #include "kernels/block_mask.h"
+#include "kernels/color_convert.h"
 #include "kernels/conv_nhwc.h"
 #include "kernels/conv_to_planes.h"
+#include "kernels/finish_frames.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
 #include "tests/kernels/device.h"
@@ -235,6 +237,89 @@ void bench_planes() {
          2.0 * 27 * 128 * 8 * 768 * 1408, 2.0 * (input.size() + output.size()));
 }
 
+// Callers' pictures and the way out of the model: 8 frames of 768x1408, against a copy on the device.
+void bench_pictures() {
+  const int frames = 8, height = 768, width = 1408;
+  const int64_t area = int64_t{height} * width;
+  Buffer<uint8_t> samples(size_t(frames) * 3 * area * 2), planes(size_t(frames) * area * 4);
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7, .5f);
+  std::vector<uint8_t> bytes_of_noise(4 << 20);
+  std::mt19937 engine(8);
+  for (uint8_t& byte : bytes_of_noise) byte = uint8_t(engine());
+  samples.fill(bytes_of_noise);
+  planes.fill(bytes_of_noise);
+  double copy_gbps = 0;
+  {
+    Buffer<uint8_t> from(256 << 20), to(256 << 20);
+    from.fill(bytes_of_noise);
+    const double ms = time_ms(
+        [&] { check(cudaMemcpyAsync(to.get(), from.get(), from.size(), cudaMemcpyDeviceToDevice, nullptr), "copy"); }, 5);
+    copy_gbps = 2.0 * double(from.size()) / ms * 1e-6;
+  }
+  const auto row = [&](const char* kernel, const char* name, double ms, double bytes) {
+    std::printf("{\"kernel\": \"%s\", \"case\": \"%s\", \"us\": %.1f, \"gbps\": %.0f, \"of_copy\": %.2f}\n", kernel, name,
+                ms * 1e3, bytes / ms * 1e-6, bytes / ms * 1e-6 / copy_gbps);
+    std::fflush(stdout);
+  };
+
+  struct Format {
+    const char* name;
+    PlanesKind kind;
+    bool is_16_bit;
+    double bytes_per_pixel;  // of the planes
+  };
+  for (const Format& f : {Format{"NV12", PlanesKind::kYuvPaired, false, 1.5}, Format{"P010", PlanesKind::kYuvPaired, true, 3},
+                          Format{"RGBA", PlanesKind::kPacked, false, 4}}) {
+    const int bytes = f.is_16_bit ? 2 : 1;
+    ConvertPlanesParams p;
+    p.samples = samples.get();
+    p.frames = frames;
+    p.height = height;
+    p.width = width;
+    p.kind = f.kind;
+    p.is_16_bit = f.is_16_bit;
+    p.to_rgb = to_rgb_coefficients(1, false, f.is_16_bit ? 10 : 8);
+    p.from_rgb = from_rgb_coefficients(1, false, f.is_16_bit ? 10 : 8);
+    if (f.kind == PlanesKind::kPacked) {
+      p.step = 4;
+      p.green = 1;
+      p.blue = 2;
+    } else {
+      p.halved_down = true;
+      p.shift = f.is_16_bit ? 6 : 0;
+    }
+    for (int frame = 0; frame < frames; ++frame) {
+      uint8_t* at = planes.get() + size_t(frame) * size_t(f.bytes_per_pixel * double(area));
+      p.planes[frame][0] = at;
+      p.planes[frame][1] = at + area * bytes;
+      p.strides[frame][0] = p.strides[frame][1] = int64_t{width} * (f.kind == PlanesKind::kPacked ? 4 : bytes);
+    }
+    const double moved = double(frames) * double(area) * (f.bytes_per_pixel + 3 * bytes);
+    row("planes_to_samples", f.name,
+        time_ms([&] { check(launch_planes_to_samples(p, nullptr), "planes_to_samples"); }, 10), moved);
+    row("samples_to_planes", f.name,
+        time_ms([&] { check(launch_samples_to_planes(p, nullptr), "samples_to_planes"); }, 10), moved);
+  }
+
+  Buffer<uint16_t> input(size_t(frames) * 3 * area), style(input.size());
+  input.fill(noise);
+  style.fill(noise);
+  Buffer<uint8_t> workspace(finish_frames_workspace_bytes(frames));
+  FinishFramesParams p;
+  p.input = {input.get(), frames * area, area, width};
+  p.samples = samples.get();
+  p.workspace = workspace.get();
+  p.frames = frames;
+  p.height = height;
+  p.width = width;
+  p.max_value = 255;
+  const auto finish = [&] { check(launch_finish_frames(p, nullptr), "finish_frames"); };
+  row("finish_frames", "quantised", time_ms(finish, 10), 3.0 * double(input.size()));
+  p.style = {style.get(), frames * area, area, width};
+  // Frames twice, style once, samples once.
+  row("finish_frames", "AdaIN", time_ms(finish, 10), 7.0 * double(input.size()));
+}
+
 int bench() {
   // Decoder: two latents. Frames of the second and third stage by the growth before them.
   const std::vector<ConvShape> decoder = {
@@ -264,6 +349,7 @@ int bench() {
   const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
   if (wanted("rows")) bench_rows();
   if (wanted("planes")) bench_planes();
+  if (wanted("pictures")) bench_pictures();
   if (device::compute_capability() == 90) {
     if (wanted("tc")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", decoder, "tc sum");
     if (wanted("lq")) bench_conv(ConvKernel::kSm90, "conv_nhwc_sm90", projector, "lq sum");
