@@ -2,6 +2,10 @@
 #include "model/dit.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "model/cancel.h"
@@ -12,6 +16,9 @@ namespace flashvsr {
 namespace {
 
 constexpr double kTimestep = 1000.0;
+// The FFN's hidden rows are six times as wide as all else: where there are more tokens than a steady chunk
+// of 1536x2688 has (the first chunk there, larger pictures) they are made in groups.
+constexpr int64_t kFfnRows = 32768;
 
 void visit_linear(const std::string& key, Linear& linear, int64_t out, int64_t in,
                   const ParameterVisitor& visit) {
@@ -33,12 +40,14 @@ at::Tensor Linear::operator()(const Activation& x) const {
   return ops::scaled_linear(value, scale, weight8, scale8, bias);
 }
 
-at::Tensor SelfAttention::forward(const Activation& x, int64_t layer,
+at::Tensor SelfAttention::forward(Activation x, int64_t layer,
                                   const AttentionContext& context, int64_t heads, double eps,
                                   KvCache& cache) const {
   const TokenGrid& grid = context.grid;
-  const WindowedQkv now = ops::norm_rope_window(qkv(x), norm_q, norm_k, eps, heads, grid,
-                                                context.cos, context.sin);
+  at::Tensor rows = qkv(x);
+  x = Activation(at::Tensor());
+  WindowedQkv now = ops::norm_rope_window(rows, norm_q, norm_k, eps, heads, grid, context.cos, context.sin);
+  rows.reset();
   const KvRing& past = cache.layer(layer);
   const int64_t windows = grid.blocks().windows();
   const int64_t slots = static_cast<int64_t>(context.slot_map.size());
@@ -50,11 +59,14 @@ at::Tensor SelfAttention::forward(const Activation& x, int64_t layer,
   const at::Tensor attended = ops::block_sparse_attention(
       now.q, {past.key, past.value, now.k, now.v}, context.slot_map_on_device, used, heads, grid);
   cache.store(layer, now.k, now.v, now.k_mean, grid.f / 2, context.options.kv_chunks);
+  now = {};
   return o(attended);
 }
 
-at::Tensor CrossAttention::forward(const Activation& x, int64_t heads, double eps) const {
-  const at::Tensor query = ops::rms_norm_rows(q(x), norm_q, eps);
+at::Tensor CrossAttention::forward(Activation x, int64_t heads, double eps) const {
+  at::Tensor query = q(x);
+  x = Activation(at::Tensor());
+  query = ops::rms_norm_rows(query, norm_q, eps);
   const int64_t tokens = query.size(0), head_dim = query.size(1) / heads;
   const at::Tensor attended = at::scaled_dot_product_attention(
       query.view({1, tokens, heads, head_dim}).transpose(1, 2), key, value);
@@ -76,19 +88,43 @@ static std::pair<at::Tensor, Activation> close(const Residual& in, const at::Ten
                        : ops::layer_norm_modulate(in.x, scale, shift, eps)};
 }
 
-Residual DitBlock::forward(const Residual& in, int64_t layer, const AttentionContext& context,
+// ffn2(gelu(ffn0(x)))
+static at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
+  if (!ffn0.is_quantized()) return ffn2(ops::linear_gelu(x.value, ffn0.weight, ffn0.bias));
+  const auto [hidden, scale] = ops::quantize_rows(ffn0(x), /*gelu=*/true);
+  return ffn2({hidden, scale});
+}
+
+static at::Tensor grouped_feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
+  const int64_t tokens = x.value.size(0);
+  if (tokens <= kFfnRows || at::GradMode::is_enabled()) return feed_forward(ffn0, ffn2, x);
+  const int64_t groups = (tokens + kFfnRows - 1) / kFfnRows;
+  const int64_t rows = ((tokens + groups - 1) / groups + 127) / 128 * 128;
+  const at::Tensor result = at::empty({tokens, ffn2.bias.size(0)}, ffn2.bias.options());
+  for (int64_t begin = 0; begin < tokens; begin += rows) {
+    const int64_t count = std::min(rows, tokens - begin);
+    Activation part(x.value.narrow(0, begin, count));
+    if (x.scale.defined()) part.scale = x.scale.narrow(0, begin, count);
+    result.narrow(0, begin, count).copy_(feed_forward(ffn0, ffn2, part));
+  }
+  return result;
+}
+
+Residual DitBlock::forward(Residual in, int64_t layer, const AttentionContext& context,
                            const DitConfig& config, KvCache& cache) const {
   const auto& [shift_sa, scale1_sa, gate_sa, shift_mlp, scale1_mlp, gate_mlp] = folded;
+  // Each sum and norm is the last to read what it is made of; nothing is held longer.
   auto [x, normed] = close(in, scale1_sa, shift_sa, config.eps, false, self_attn.qkv);
-  Residual open{x, self_attn.forward(normed, layer, context, config.heads, config.eps, cache), gate_sa};
+  in = {};
+  Residual open{x, self_attn.forward(std::move(normed), layer, context, config.heads, config.eps, cache), gate_sa};
   if (config.has_text) {
     std::tie(x, normed) = close(open, norm3_weight, norm3_bias, config.eps, true, cross_attn.q);
-    open = {x, cross_attn.forward(normed, config.heads, config.eps), {}};
+    open = {};
+    open = {x, cross_attn.forward(std::move(normed), config.heads, config.eps), {}};
   }
   std::tie(x, normed) = close(open, scale1_mlp, shift_mlp, config.eps, false, ffn0);
-  if (!ffn0.is_quantized()) return {x, ffn2(ops::linear_gelu(normed.value, ffn0.weight, ffn0.bias)), gate_mlp};
-  const auto [hidden, hidden_scale] = ops::quantize_rows(ffn0(normed), /*gelu=*/true);
-  return {x, ffn2({hidden, hidden_scale}), gate_mlp};
+  open = {};
+  return {x, grouped_feed_forward(ffn0, ffn2, normed), gate_mlp};
 }
 
 at::Tensor DitBlock::forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
@@ -227,7 +263,7 @@ AttentionContext Dit::make_context(const TokenGrid& grid, int64_t position,
   return context;
 }
 
-at::Tensor Dit::forward(const at::Tensor& latents, const at::Tensor& lq_tokens, int64_t position,
+at::Tensor Dit::forward(const at::Tensor& latents, at::Tensor lq_tokens, int64_t position,
                         const AttentionOptions& options, KvCache& cache,
                         const std::atomic<bool>* cancel) const {
   const TokenGrid grid{latents.size(2), latents.size(3) / 2, latents.size(4) / 2};
@@ -235,13 +271,19 @@ at::Tensor Dit::forward(const at::Tensor& latents, const at::Tensor& lq_tokens, 
   FLASHVSR_CHECK(lq_tokens.dim() == 3 && lq_tokens.size(1) == x.size(0) && lq_tokens.size(2) == x.size(1),
                  ErrorCode::kInternal, "dit: LQ tokens are ", lq_tokens.sizes(), " for ", x.sizes(),
                  " latent tokens");
-  Residual open{x, lq_tokens.squeeze(0), {}};
+  // Before anything that comes and goes, lest it lies between that for good.
+  if (!at::GradMode::is_enabled()) {
+    cache.reserve(config_.layers, grid.blocks().windows(), config_.dim, options.kv_chunks, x.options());
+  }
+  Residual open{std::move(x), lq_tokens.squeeze(0), {}};
+  lq_tokens.reset();
   const AttentionContext context = make_context(grid, position, options, cache);
   for (size_t n = 0; n < blocks_.size(); ++n) {
     throw_if_cancelled(cancel);
-    open = blocks_[n].forward(open, static_cast<int64_t>(n), context, config_, cache);
+    open = blocks_[n].forward(std::move(open), static_cast<int64_t>(n), context, config_, cache);
   }
   x = open.gate.defined() ? ops::gated_residual(open.x, open.y, open.gate) : open.x + open.y;
+  open = {};
   cache.advance(grid.f / 2, options.kv_chunks);
   return unpatchify(head(x), grid);
 }

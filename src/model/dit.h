@@ -71,7 +71,8 @@ struct SelfAttention {
   Linear qkv;                 // q, k, v side by side, made by fold_constants
 
   // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it.
-  at::Tensor forward(const Activation& x, int64_t layer, const AttentionContext& context,
+  // Takes x over: given away, its memory is free once it was projected.
+  at::Tensor forward(Activation x, int64_t layer, const AttentionContext& context,
                      int64_t heads, double eps, KvCache& cache) const;
 };
 
@@ -80,7 +81,7 @@ struct CrossAttention {
   at::Tensor norm_q, norm_k;
   at::Tensor key, value;  // [1, N, prompt, d], made by fold_constants
 
-  at::Tensor forward(const Activation& x, int64_t heads, double eps) const;
+  at::Tensor forward(Activation x, int64_t heads, double eps) const;
 };
 
 // A sum not yet made: x + gate * y, x + y without gate, x without y. The next norm makes it, so
@@ -98,7 +99,8 @@ struct DitBlock {
   // modulation + t_mod, folded: shift, 1 + scale, gate twice; [D] each.
   std::array<at::Tensor, 6> folded;
 
-  Residual forward(const Residual& in, int64_t layer, const AttentionContext& context,
+  // Takes `in` over: given away, its memory is free once the first sum is made.
+  Residual forward(Residual in, int64_t layer, const AttentionContext& context,
                    const DitConfig& config, KvCache& cache) const;
   at::Tensor forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
                      const DitConfig& config, KvCache& cache) const;
@@ -117,8 +119,9 @@ class Dit {
   // After fold_constants; the weights in the model's dtype go.
   void quantize_linears();
 
-  // `position`: RoPE time position of the first latent frame.
-  at::Tensor forward(const at::Tensor& latents, const at::Tensor& lq_tokens, int64_t position,
+  // `position`: RoPE time position of the first latent frame. Takes lq_tokens over: given away, their
+  // memory is free after the first block's sum.
+  at::Tensor forward(const at::Tensor& latents, at::Tensor lq_tokens, int64_t position,
                      const AttentionOptions& options, KvCache& cache,
                      const std::atomic<bool>* cancel = nullptr) const;
 

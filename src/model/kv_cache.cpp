@@ -42,14 +42,27 @@ int64_t KvCache::Stored::bytes() const {
   return static_cast<int64_t>(values.nbytes()) + (scale.defined() ? static_cast<int64_t>(scale.nbytes()) : 0);
 }
 
-KvCache::Stored KvCache::make_store(const at::Tensor& like, int64_t windows) const {
-  const int64_t tokens = like.size(1), dim = like.size(2);
-  const auto options = is_in_host(storage_) ? like.options().device(at::kCPU) : like.options();
+KvCache::Stored KvCache::make_store(int64_t windows, int64_t dim, const at::TensorOptions& type) const {
+  constexpr int64_t tokens = 128;
+  const auto options = is_in_host(storage_) ? type.device(at::kCPU) : type;
   const bool is_small = is_in_8_bits(storage_);
   Stored stored;
   stored.values = at::empty({capacity_, windows, tokens, dim}, is_small ? options.dtype(at::kFloat8_e4m3fn) : options);
   if (is_small) stored.scale = at::empty({capacity_, windows, tokens, dim / group_of(dim)}, options);
   return stored;
+}
+
+void KvCache::take_memory(Layer& layer, int64_t windows, int64_t dim, const at::TensorOptions& options) {
+  layer.key = make_store(windows, dim, options);
+  layer.value = make_store(windows, dim, options);
+  layer.key_mean = at::empty({capacity_, windows, dim}, options);
+}
+
+void KvCache::reserve(int64_t layers, int64_t windows, int64_t dim, int64_t kv_chunks, const at::TensorOptions& options) {
+  if (capacity_ > 0) return;
+  capacity_ = std::max<int64_t>(kv_chunks, 2);
+  layers_.resize(static_cast<size_t>(layers));
+  for (Layer& layer : layers_) take_memory(layer, windows, dim, options);
 }
 
 std::vector<int32_t> KvCache::slot_map(int64_t new_slots) const {
@@ -60,7 +73,7 @@ std::vector<int32_t> KvCache::slot_map(int64_t new_slots) const {
 }
 
 KvRing KvCache::layer(int64_t index) const {
-  if (index >= static_cast<int64_t>(layers_.size()) || !layers_[index].key_mean.defined()) return {};
+  if (held_ == 0 || index >= static_cast<int64_t>(layers_.size()) || !layers_[index].key_mean.defined()) return {};
   const Layer& layer = layers_[index];
   const at::TensorOptions options = layer.key_mean.options();
   return {layer.key.get(options), layer.value.get(options), layer.key_mean};
@@ -76,11 +89,7 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
   if (index >= static_cast<int64_t>(layers_.size())) layers_.resize(index + 1);
   const int64_t windows = key.size(0) / new_slots;
   Layer& ring = layers_[index];
-  if (!ring.key_mean.defined()) {
-    ring.key = make_store(key, windows);
-    ring.value = make_store(value, windows);
-    ring.key_mean = at::empty({capacity_, windows, key.size(2)}, key_mean.options());
-  }
+  if (!ring.key_mean.defined()) take_memory(ring, windows, key.size(2), key.options());
   const int64_t seen = held_ + new_slots, first_kept = dropped(seen, kv_chunks);
   FLASHVSR_CHECK(seen - first_kept <= capacity_, ErrorCode::kInternal, "kv_cache: ",
                  seen - first_kept, " slots for a ring of ", capacity_);

@@ -9,7 +9,7 @@
 // A chunk attends to the held slots, oldest first, then to its own. Afterwards `store`
 // writes each layer's new slots into the ring and `advance` moves it: the ONE oldest slot
 // goes if more than `kv_chunks` were seen, as in the reference. With kv_chunks 3 attention
-// sees 3, 4, 4, ... slots; capacity is max(kv_chunks, 2). Memory is taken at the first store.
+// sees 3, 4, 4, ... slots; capacity is max(kv_chunks, 2). Memory is taken at the first store or by `reserve`.
 //
 //     const std::vector<int32_t> map = cache.slot_map(new_slots);
 //     for each layer: attend(cache.layer(n), now, map); cache.store(n, now..., kv_chunks);
@@ -55,6 +55,10 @@ class KvCache {
   // slot -1 - r.
   std::vector<int32_t> slot_map(int64_t new_slots) const;
 
+  // Takes the memory of the first `layers` rings ahead of their first store, as that would: the rings of
+  // `windows` windows a slot, `dim` wide, in `options`' type. Nothing where memory is taken already.
+  void reserve(int64_t layers, int64_t windows, int64_t dim, int64_t kv_chunks, const at::TensorOptions& options);
+
   // kDevice: the ring itself; else a copy on the device and in the type of what was stored.
   KvRing layer(int64_t index) const;
 
@@ -83,7 +87,8 @@ class KvCache {
     Stored key, value;
     at::Tensor key_mean;
   };
-  Stored make_store(const at::Tensor& like, int64_t windows) const;
+  Stored make_store(int64_t windows, int64_t dim, const at::TensorOptions& options) const;
+  void take_memory(Layer& layer, int64_t windows, int64_t dim, const at::TensorOptions& options);
 
   static int64_t dropped(int64_t seen, int64_t kv_chunks) { return seen > kv_chunks ? 1 : 0; }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "base/error.h"
 #include "model/ops.h"
 
@@ -22,30 +24,38 @@ void LqProjector::visit_parameters(const std::string& prefix, const ParameterVis
   visit(prefix + "linear_layers.0.bias", linear_bias_, {config_.out_dim});
 }
 
-// Convolution 2, norm and linear of steps that already carry their two past ones.
-at::Tensor LqProjector::project_tokens(const at::Tensor& steps) const {
+// Convolution 2, norm and linear of steps that already carry their two past ones. Here and below steps are
+// given away and dropped once read: at full size each of these tensors is a good part of a GB.
+at::Tensor LqProjector::project_tokens(at::Tensor steps) const {
   at::Tensor x = ops::projector_conv(steps, conv2_weight_, conv2_bias_);
+  steps.reset();
   x = ops::channel_rms_norm_silu(x, norm2_gamma_);
   // [1, C, clips, h, w] -> [1, clips*h*w, C]
   return at::linear(x.permute({0, 2, 3, 4, 1}).flatten(1, 3), linear_weight_, linear_bias_);
 }
 
-at::Tensor LqProjector::hidden_steps(const at::Tensor& steps) const {
-  return ops::channel_rms_norm_silu(ops::projector_conv(steps, conv1_weight_, conv1_bias_), norm1_gamma_);
+at::Tensor LqProjector::hidden_steps(at::Tensor steps) const {
+  const at::Tensor x = ops::projector_conv(steps, conv1_weight_, conv1_bias_);
+  steps.reset();
+  return ops::channel_rms_norm_silu(x, norm1_gamma_);
 }
 
 // All clips of a call at once: with the two past steps in front the convolutions slide over them
 // exactly as clip by clip.
-at::Tensor LqProjector::project_causal(const at::Tensor& steps, LqCache& cache) const {
+at::Tensor LqProjector::project_causal(at::Tensor steps, LqCache& cache) const {
   const bool is_first = !cache.conv1.defined();
   // Without a past the first step stands for it.
-  const at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
-  const at::Tensor hidden = hidden_steps(at::cat({front, steps}, 2));
+  at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
+  at::Tensor last = steps.narrow(2, steps.size(2) - 2, 2).clone();
+  steps = at::cat({front, steps}, 2);
+  front.reset();
+  cache.conv1 = std::move(last);
+  at::Tensor hidden = hidden_steps(std::move(steps));
   // The first clip's hidden steps are the past of the second: it has no tokens of its own.
-  const at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
-  cache.conv1 = steps.narrow(2, steps.size(2) - 2, 2).clone();
+  at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
   cache.conv2 = hidden.narrow(2, hidden.size(2) - 2, 2).clone();
-  return seen.size(2) < 4 ? at::Tensor() : project_tokens(seen);
+  hidden.reset();
+  return seen.size(2) < 4 ? at::Tensor() : project_tokens(std::move(seen));
 }
 
 // Each clip is fed its own tail; the first frame of a stream has no tokens.
@@ -66,7 +76,7 @@ at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
                  ErrorCode::kInternal, "lq_projector: input is ", lq.sizes(),
                  ", expected [1, 3, F, multiple of ", u, ", multiple of ", u, "]");
   const bool is_first = cache.clips == 0;
-  const at::Tensor frames =
+  at::Tensor frames =
       is_first ? at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2) : lq;
   FLASHVSR_CHECK(frames.size(2) % 4 == 0, ErrorCode::kInternal, "lq_projector: ", lq.size(2),
                  " frames, expected clips of 4 (and one frame before the first clip of a stream)");
@@ -74,11 +84,12 @@ at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
 
   // Channel (c*u + dy)*u + dx, channels last in memory: the convolutions want it so.
   const int64_t steps = frames.size(2), h = lq.size(3) / u, w = lq.size(4) / u;
-  const at::Tensor unshuffled = frames.reshape({3, steps, h, u, w, u})
-                                    .permute({1, 2, 4, 0, 3, 5})
-                                    .reshape({1, steps, h, w, 3 * u * u})
-                                    .permute({0, 4, 1, 2, 3});
-  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(unshuffled, cache)
+  at::Tensor unshuffled = frames.reshape({3, steps, h, u, w, u})
+                              .permute({1, 2, 4, 0, 3, 5})
+                              .reshape({1, steps, h, w, 3 * u * u})
+                              .permute({0, 4, 1, 2, 3});
+  frames.reset();
+  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(std::move(unshuffled), cache)
                                                         : project_buffered(unshuffled, is_first);
   return tokens.defined() ? tokens : at::empty({1, 0, config_.out_dim}, lq.options());
 }

@@ -44,6 +44,30 @@ TEST_P(KvCacheStorage, SeesWhatANaiveListSees) {
   }
 }
 
+// Memory taken ahead is that of the first store, holds nothing yet and changes no value.
+TEST_P(KvCacheStorage, ReservedMemoryIsThatOfTheFirstStore) {
+  KvCache plain(GetParam()), reserved(GetParam());
+  reserved.reserve(2, kWindows, kDim, 3, at::TensorOptions().dtype(at::kFloat));
+  const int64_t taken = reserved.bytes();
+  EXPECT_FALSE(reserved.layer(0).key.defined());
+  for (const int64_t slots : {3, 1}) {
+    for (const int64_t layer : {0, 1}) {
+      const at::Tensor key = short_numbers({slots * kWindows, 128, kDim});
+      for (KvCache* cache : {&plain, &reserved}) cache->store(layer, key, -key, key.mean(1), slots, 3);
+    }
+    plain.advance(slots, 3);
+    reserved.advance(slots, 3);
+    for (const int64_t layer : {0, 1}) {
+      const KvRing a = plain.layer(layer), b = reserved.layer(layer);
+      expect_equal("keys", a.key, b.key);
+      expect_equal("values", a.value, b.value);
+      expect_equal("means", a.key_mean, b.key_mean);
+    }
+  }
+  EXPECT_EQ(plain.bytes(), taken);
+  EXPECT_EQ(reserved.bytes(), taken);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, KvCacheStorage,
                          testing::Values(CacheStorage::kDevice, CacheStorage::kFp8, CacheStorage::kHost,
                                          CacheStorage::kHostFp8));
