@@ -473,10 +473,13 @@ void philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
 
 // --- TC decoder -------------------------------------------------------------------------------------------------
 
+// Each step dense; the steps may lie farther apart, as in a strip of rows.
 bool is_channels_last(const at::Tensor& x) {
   return x.dim() == 4 && x.stride(1) == 1 && x.stride(3) == x.size(1) && x.stride(2) == x.size(3) * x.stride(3) &&
-         (x.size(0) == 1 || x.stride(0) == x.size(2) * x.stride(2));
+         (x.size(0) == 1 || (x.stride(0) >= x.size(2) * x.stride(2) && x.stride(0) % 8 == 0));
 }
+
+bool are_steps_dense(const at::Tensor& x) { return x.size(0) == 1 || x.stride(0) == x.size(2) * x.stride(2); }
 
 // Pictures that a MemBlock will read are made with one free step in front, for the memory: the two steps of its
 // first convolution then lie side by side and nothing is concatenated. Only storages noted here have that step.
@@ -528,16 +531,17 @@ void set_input(ConvNhwcParams& p, const at::Tensor& x) {
   p.in_width = static_cast<int32_t>(x.size(3));
   p.in_stride_x = x.size(1);
   p.in_stride_y = p.in_stride_x * x.size(3);
-  p.in_stride_t = p.in_stride_y * x.size(2);
+  p.in_stride_t = x.size(0) == 1 ? p.in_stride_y * x.size(2) : x.stride(0);
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight, const Maybe& bias, const Maybe& add,
                    bool relu, int64_t up) {
   const int64_t channels = x.size(1), out_channels = weight.size(0);
   const bool plain = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && weight.size(2) == 3 &&
-                     is_channels_last(x) && (!past || is_channels_last(*past)) && (!add || is_channels_last(*add));
+                     is_channels_last(x) && (!past || (is_channels_last(*past) && are_steps_dense(x) && are_steps_dense(*past))) &&
+                     (!add || (is_channels_last(*add) && are_steps_dense(*add)));
   const bool tiles = plain && channels % 8 == 0 && out_channels % 8 == 0 && (up == 1 || (up == 2 && out_channels % 128 == 0));
-  const bool planes = plain && out_channels == 3 && channels % 32 == 0 && channels <= 128 && up == 1 && !past && !add &&
+  const bool planes = plain && are_steps_dense(x) && out_channels == 3 && channels % 32 == 0 && channels <= 128 && up == 1 && !past && !add &&
                       !relu;
   if (!tiles && !planes) {
     note_reference("conv3x3", x);
@@ -594,7 +598,7 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
 at::Tensor mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t steps = x.size(0), channels = x.size(1), out_channels = weight.size(0);
   const bool fits = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && weight.size(2) == 3 &&
-                    is_channels_last(x) && channels % 8 == 0 && out_channels % 8 == 0;
+                    is_channels_last(x) && are_steps_dense(x) && channels % 8 == 0 && out_channels % 8 == 0;
   const at::Tensor front = fits ? front_steps().front(x) : at::Tensor();
   if (!front.defined()) {
     const at::Tensor first = memory ? *memory : at::zeros_like(x.narrow(0, 0, 1));

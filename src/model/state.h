@@ -24,6 +24,7 @@ struct LqCache {
 };
 
 // Input of each MemBlock at its previous time step, in layer order; empty at the start (= zeros).
+// Copies share the tensors, which a device writes in place.
 struct DecoderMemory {
   std::vector<at::Tensor> steps;  // [B, C, H', W'] each
   bool is_first() const { return steps.empty(); }

@@ -41,7 +41,34 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
     memory = by_time.select(1, steps - 1).clone();
     y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
   }
-  return ops::conv3x3(conv2(y, /*relu=*/true), {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
+  return rest(std::move(y), x);
+}
+
+at::Tensor MemBlock::apply(const at::Tensor& x, const at::Tensor& memory) const {
+  return rest(ops::mem_conv(x, memory, conv0.weight, conv0.bias), x);
+}
+
+at::Tensor MemBlock::rest(at::Tensor y, const at::Tensor& x) const {
+  y = conv2(y, /*relu=*/true);
+  return ops::conv3x3(y, {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
+}
+
+TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value) {
+  constexpr int64_t kBytes = 720000000;
+  const int64_t up = config.up[2] * config.final_shuffle, grow = config.grow[1];
+  // x, what is between the convolutions and the result of a MemBlock
+  const int64_t step_bytes = 4 * grow * config.channels[2] * (pixels / (up * up)) * bytes_per_value;
+  TailSplit split;
+  split.steps = steps;
+  if (steps * step_bytes > kBytes) {
+    // The convolution kernel's tiles span two steps: fewer would waste half of it.
+    split.steps = std::max<int64_t>(1, 2 / grow);
+    split.strips = (split.steps * step_bytes + kBytes - 1) / kBytes;
+  }
+  // Two frames behind the last transition and behind the next convolution.
+  const int64_t finish_bytes = 2 * 2 * config.channels[3] * pixels * bytes_per_value;
+  split.finish_strips = std::max<int64_t>(1, (finish_bytes + kBytes * split.strips - 1) / (kBytes * split.strips));
+  return split;
 }
 
 TcDecoder::TcDecoder(const TcDecoderConfig& config) : config_(config) {
@@ -118,17 +145,100 @@ at::Tensor TcDecoder::finish(const at::Tensor& x) const {
   return config_.final_shuffle > 1 ? at::pixel_shuffle(y, config_.final_shuffle) : y;
 }
 
+int64_t tail_bytes(const TcDecoderConfig& config, const TailSplit& split, int64_t pixels, int64_t steps,
+                   int64_t bytes_per_value) {
+  const int64_t last_up = config.up[2] * config.final_shuffle, up = config.up[1];
+  const int64_t grown = std::min(split.steps, steps) * config.grow[1], frames = grown * config.grow[2];
+  const int64_t third = config.channels[2] * (pixels / (last_up * last_up));  // a step of the third stage
+  const int64_t second = config.channels[1] * (pixels / (last_up * last_up * up * up));
+  // What our kernels make for a MemBlock has one more step, the past. Rows around a strip: a fifth at the sizes
+  // that have strips.
+  const int64_t enter = grown * second + (grown + 1) * third;
+  const int64_t block = (3 * grown + 2) * third, leave = (grown + 1 + frames) * third;
+  const int64_t finish = frames * third + 2 * 2 * config.channels[3] * (pixels / split.finish_strips);
+  int64_t strip = std::max({enter, block, leave, finish}) / split.strips;
+  if (split.strips > 1) strip += strip / 5;
+  return ((steps + 1) * second + strip) * bytes_per_value;
+}
+
+// x [T, C, h, w]: the second stage's result. A strip of rows is computed with as many rows around it as its
+// own depend on; rows at a strip's cut edges come out wrong and are not used. All others are what whole
+// pictures give, value for value. Result as decode's.
+at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split,
+                                 const std::atomic<bool>* cancel) const {
+  const auto& blocks = mem_[2];
+  const size_t first_block = mem_[0].size() + mem_[1].size();
+  const int64_t steps = x.size(0), rows = x.size(2), up = config_.up[1], last_up = config_.up[2] * config_.final_shuffle;
+  const int64_t frames_per_step = config_.grow[1] * config_.grow[2];
+  // Three convolutions at full size, three for each block, one behind the second stage's enlargement.
+  const int64_t finish_halo = (3 + config_.up[2] - 1) / config_.up[2];
+  const int64_t halo = (finish_halo + 3 * static_cast<int64_t>(blocks.size()) + 1 + up - 1) / up;
+  // A strip keeps the rows that the next one reads around itself.
+  const int64_t strips = std::max<int64_t>(1, std::min(split.strips, rows / (2 * halo)));
+
+  // Colour planes outermost, as the caller and colour correction want them.
+  const at::Tensor frames = at::empty({3, steps * frames_per_step, rows * up * last_up, x.size(3) * up * last_up}, x.options());
+  for (int64_t step = 0; step < steps; step += split.steps) {
+    const int64_t count = std::min(split.steps, steps - step);
+    const bool has_past = !blocks.empty() && memory.steps[first_block + blocks.size() - 1].defined();
+    std::vector<at::Tensor> waiting(blocks.size());  // the last rows of the strip above
+    for (int64_t strip = 0; strip < strips; ++strip) {
+      throw_if_cancelled(cancel);
+      const int64_t begin = rows * strip / strips, end = rows * (strip + 1) / strips;
+      const int64_t from = std::max<int64_t>(0, begin - halo), to = std::min(rows, end + halo);
+      at::Tensor y = x.narrow(0, step, count).narrow(2, from, to - from);
+      // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
+      y = ops::time_grow(y, grow_[1].weight, config_.grow[1]);
+      y = transition_[1](y, /*relu=*/false, up);
+      // In rows of the third stage.
+      const int64_t top = from * up, own = begin * up, own_end = end * up;
+      const int64_t kept = strip + 1 < strips ? own_end - halo * up : own_end;
+      for (size_t n = 0; n < blocks.size(); ++n) {
+        at::Tensor& past = memory.steps[first_block + n];
+        at::Tensor next = blocks[n].apply(y, has_past ? past.narrow(2, top, y.size(2)) : at::Tensor());
+        // The past of this strip was read: the present takes its place, but where the next strip reads it too.
+        const at::Tensor last = y.narrow(0, y.size(0) - 1, 1);
+        if (!past.defined()) {
+          past = at::empty({1, y.size(1), rows * up, y.size(3)}, y.options(), at::MemoryFormat::ChannelsLast);
+        }
+        if (waiting[n].defined()) past.narrow(2, own - waiting[n].size(2), waiting[n].size(2)).copy_(waiting[n]);
+        past.narrow(2, own, kept - own).copy_(last.narrow(2, own - top, kept - own));
+        if (kept < own_end) waiting[n] = last.narrow(2, kept - top, own_end - kept).clone(at::MemoryFormat::Preserve);
+        y = std::move(next);
+      }
+      y = ops::time_grow(y, grow_[2].weight, config_.grow[2]);
+      for (int64_t part = 0; part < split.finish_strips; ++part) {
+        const int64_t part_begin = own + (own_end - own) * part / split.finish_strips;
+        const int64_t part_end = own + (own_end - own) * (part + 1) / split.finish_strips;
+        const int64_t part_from = std::max(top, part_begin - finish_halo);
+        const int64_t part_to = std::min(to * up, part_end + finish_halo);
+        // Nothing connects the frames any more: two at a time, as the convolution kernel's tiles have them.
+        for (int64_t frame = 0; frame < y.size(0); frame += 2) {
+          const int64_t pair = std::min<int64_t>(2, y.size(0) - frame);
+          const at::Tensor done = finish(y.narrow(0, frame, pair).narrow(2, part_from - top, part_to - part_from));
+          frames.narrow(1, step * frames_per_step + frame, pair)
+              .narrow(2, part_begin * last_up, (part_end - part_begin) * last_up)
+              .copy_(done.transpose(0, 1).narrow(2, (part_begin - part_from) * last_up, (part_end - part_begin) * last_up));
+        }
+      }
+    }
+  }
+  return frames.transpose(0, 1);
+}
+
 // latents [B, 16, f, h, w] or undefined, frames [B, 3, 4f, H, W] -> [B * 4f, 3, H, W]
 at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
                              const std::atomic<bool>* cancel) const {
   const int64_t batch = frames.size(0);
-  const at::Tensor packed = pack_cond(frames);
-  const at::Tensor z =
+  at::Tensor packed = pack_cond(frames);
+  at::Tensor z =
       latents.defined()
           ? latents.transpose(1, 2).flatten(0, 1)
           : at::zeros({packed.size(0), config_.latent_channels, packed.size(2), packed.size(3)},
                       packed.options());
   at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
+  packed.reset();
+  z.reset();
   x = at::tanh(x / 3) * 3;
 
   size_t block_index = 0;
@@ -144,19 +254,19 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
       x = block.forward(x, batch, memory.steps[block_index++]);
     }
     if (stage == 2 && config_.channels[3] == 0) break;
+    if (stage == 1 && batch == 1 && !at::GradMode::is_enabled() && config_.channels[3] > 0 && !config_.skip &&
+        (x.is_cuda() || forced_split_)) {
+      const int64_t scale = config_.up[1] * config_.up[2] * config_.final_shuffle;
+      const int64_t pixels = scale * scale * x.size(2) * x.size(3);
+      return split_tail(x, memory,
+                        forced_split_ ? *forced_split_ : tail_split(config_, pixels, x.size(0), x.element_size()), cancel);
+    }
     // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
     x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);
     if (stage < 2) x = transition_[stage](x, /*relu=*/false, config_.up[stage]);
   }
   throw_if_cancelled(cancel);
-  // Nothing connects the frames any more: on a GPU two at a time, so that full-size features stay small.
-  if (!x.is_cuda() || at::GradMode::is_enabled() || config_.channels[3] == 0) return finish(x);
-  std::vector<at::Tensor> parts;
-  for (int64_t begin = 0; begin < x.size(0); begin += 2) {
-    parts.push_back(finish(x.narrow(0, begin, std::min<int64_t>(2, x.size(0) - begin))).transpose(0, 1));
-  }
-  // Colour planes outermost, as the caller and colour correction want them.
-  return at::cat(parts, 1).transpose(0, 1);
+  return finish(x);
 }
 
 at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
@@ -188,7 +298,8 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
 
   const int64_t trim = is_first ? 3 : 0;
   at::Tensor y = x.unflatten(0, {batch, 4 * f}).narrow(1, trim, 4 * f - trim).transpose(1, 2);
-  if (!config_.residual) return y * 2 - 1;
+  // In place where that leaves a dense result and nobody wants a gradient.
+  if (!config_.residual) return trim == 0 && !at::GradMode::is_enabled() ? y.mul_(2).sub_(1) : y * 2 - 1;
   at::Tensor enlarged = base;
   if (!enlarged.defined()) {
     // fp32: the CPU has no bf16 form, and the sum then keeps more than 8 bits

@@ -22,6 +22,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <atomic>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,28 @@ struct MemBlock {
   // x [B*T, C, H', W'] (time fastest), memory [B, C, H', W'] (previous input; undefined = zeros),
   // replaced by x's last step.
   at::Tensor forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const;
+  // The same for B = 1 without the replacement.
+  at::Tensor apply(const at::Tensor& x, const at::Tensor& memory) const;
+
+ private:
+  at::Tensor rest(at::Tensor y, const at::Tensor& x) const;
 };
+
+// How much of the layers behind the second stage, where features are largest, runs at once.
+struct TailSplit {
+  int64_t steps = 1;          // of the second stage
+  int64_t strips = 1;         // of rows; each also computes the rows around it that it depends on
+  int64_t finish_strips = 1;  // of a strip, for the layers behind the third stage
+};
+
+// On a device without gradients: the largest parts whose features stay below some 720 MB (a fixed figure:
+// the same split on every card). `pixels` of the output, `steps` of the second stage.
+TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value);
+
+// The most bytes of features that live at once behind the second stage with that split and our kernels, without
+// frames and memories.
+int64_t tail_bytes(const TcDecoderConfig& config, const TailSplit& split, int64_t pixels, int64_t steps,
+                   int64_t bytes_per_value);
 
 class TcDecoder {
  public:
@@ -60,12 +82,18 @@ class TcDecoder {
   // Condition frames (F a multiple of 4) packed to channels: [B*f, 3*4*u*u, H/8, W/8].
   at::Tensor pack_cond(const at::Tensor& cond) const;
 
+  // For tests: this split, on every device.
+  void set_tail_split(const TailSplit& split) { forced_split_ = split; }
+
  private:
+  at::Tensor split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split,
+                        const std::atomic<bool>* cancel) const;
   at::Tensor decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
                     const std::atomic<bool>* cancel) const;
   at::Tensor finish(const at::Tensor& x) const;
 
   TcDecoderConfig config_;
+  std::optional<TailSplit> forced_split_;
   Conv2d conv_in_, deepen_in_;
   std::vector<MemBlock> mem_[3];
   Conv2d grow_[3], transition_[3];

@@ -67,7 +67,7 @@ TEST(Plan, CardsOfEverySizeRunTheReleasedModel) {
     EXPECT_EQ(plan.tiles.rows.count(), e.rows);
     EXPECT_TRUE(plan.cache == e.cache) << describe(plan);
     EXPECT_EQ(plan.parks_in_host, e.parks);
-    EXPECT_EQ(plan.decode_latents, 1);
+    EXPECT_EQ(plan.decode_latents, 2);
     const MemoryPlan again = plan_of(size, limit);
     EXPECT_EQ(describe(again) + again.refused, describe(plan) + plan.refused);
     EXPECT_EQ(again.session_bytes, plan.session_bytes);
