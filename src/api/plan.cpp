@@ -22,6 +22,7 @@ uint64_t tc_decoder_peak(const TcDecoderConfig& tc, uint64_t pixels, uint64_t la
   const uint64_t copies = is_cpu ? 3 : 2;
   // the CPU's convolutions work on blocks of 16 channels
   const auto width = [&](int64_t channels) { return static_cast<uint64_t>(is_cpu ? (channels + 15) / 16 * 16 : channels); };
+  const bool is_split = !is_cpu && tc.channels[3] > 0 && !tc.skip;  // TcDecoder's own rule
   uint64_t peak = 0;
   uint64_t cells = pixels / 64;  // of the latent grid
   uint64_t steps = latents;
@@ -29,19 +30,22 @@ uint64_t tc_decoder_peak(const TcDecoderConfig& tc, uint64_t pixels, uint64_t la
     const uint64_t channels = width(tc.channels[stage]);
     // a MemBlock: x, x beside its past, and what is between its convolutions
     peak = std::max(peak, steps * cells * channels * 5 * value);
-    const uint64_t before = cells;
     cells *= static_cast<uint64_t>(tc.up[stage] * tc.up[stage]);
-    // grown in time, then the transition with its enlargement; on a device the last one two frames at a time
     const uint64_t grown = steps * static_cast<uint64_t>(tc.grow[stage]);
-    const uint64_t next = width(tc.channels[stage + 1]);
-    if (stage == 2 && !is_cpu) {
-      peak = std::max(peak, ((steps + grown) * channels * before + 2 * (channels + copies * next) * cells) * value);
-    } else {
-      peak = std::max(peak, (steps * channels + grown * (channels + copies * next)) * cells * value);
+    if (stage == 1 && is_split) {
+      const auto of = [](uint64_t number) { return static_cast<int64_t>(number); };
+      const TailSplit split = tail_split(tc, of(pixels), of(steps), of(value));
+      peak = std::max(peak, static_cast<uint64_t>(tail_bytes(tc, split, of(pixels), of(steps), of(value))));
+      steps = grown * static_cast<uint64_t>(tc.grow[2]);
+      break;
     }
+    // grown in time, then the transition with its enlargement
+    const uint64_t next = width(tc.channels[stage + 1]);
+    peak = std::max(peak, (steps * channels + grown * (channels + copies * next)) * cells * value);
     steps = grown;
   }
-  // the frames: shuffled, cut, scaled or added to the enlargement
+  // the frames: beside the features where these go by parts; shuffled, cut, scaled or added to the enlargement
+  if (is_split) peak += steps * 3 * pixels * value;
   return std::max(peak, steps * 3 * pixels * 5 * value);
 }
 
@@ -72,7 +76,7 @@ uint64_t decoder_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents) {
   if (r.decoder == DecoderKind::kVae) return 4 * static_cast<uint64_t>(r.config.vae.dim) * pixels * 4 * value;
   const uint64_t peak = tc_decoder_peak(r.config.tc_decoder, pixels, static_cast<uint64_t>(latents), value, r.is_cpu);
   // and the frames so far, while they are joined
-  return latents > 1 ? peak : peak + 3 * static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs) * pixels * value;
+  return static_cast<uint64_t>(latents) >= kLatentFrames ? peak : peak + 3 * static_cast<uint64_t>(ChunkSchedule::kFirstRunOutputs) * pixels * value;
 }
 
 uint64_t activation_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents) {
@@ -81,7 +85,9 @@ uint64_t activation_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents
   if (!r.config.has_transformer) return bytes;
   const uint64_t dim = static_cast<uint64_t>(r.config.dit.dim);
   const uint64_t hidden = std::max<uint64_t>(static_cast<uint64_t>(r.config.dit.ffn_dim), 3 * dim);
-  const uint64_t transformer = kLatentFrames * tokens * (2 * hidden + 6 * dim) * value;
+  // In rows of dim: the sum and its norm, qkv and its three windowed parts; or around the FFN's hidden rows.
+  const uint64_t rows = kLatentFrames * tokens, ffn_rows = std::min<uint64_t>(rows, static_cast<uint64_t>(kFfnRows));
+  const uint64_t transformer = std::max(rows * 9 * dim, rows * 4 * dim + ffn_rows * 2 * hidden) * value;
   // a clip of four frames through both convolutions
   const uint64_t projector =
       tokens * 4 * static_cast<uint64_t>(r.config.lq_projector.hidden1 + r.config.lq_projector.hidden2) * 3 * value;
@@ -163,7 +169,8 @@ std::vector<MemoryPlan> ways(const PlanRequest& r) {
       decoder_bytes(r, static_cast<uint64_t>(way.tiles.pixels()), kLatentFrames) <= kCpuDecoderBytes) {
     result.push_back(way);
   }
-  way.decode_latents = 1;
+  // A device's convolutions take two steps at a time.
+  way.decode_latents = r.is_cpu ? 1 : 2;
   result.push_back(way);
   const auto push = [&](CacheStorage cache, bool parks) {
     way.cache = cache;

@@ -16,9 +16,6 @@ namespace flashvsr {
 namespace {
 
 constexpr double kTimestep = 1000.0;
-// The FFN's hidden rows are six times as wide as all else: where there are more tokens than a steady chunk
-// of 1536x2688 has (the first chunk there, larger pictures) they are made in groups.
-constexpr int64_t kFfnRows = 32768;
 
 void visit_linear(const std::string& key, Linear& linear, int64_t out, int64_t in,
                   const ParameterVisitor& visit) {
@@ -88,24 +85,24 @@ static std::pair<at::Tensor, Activation> close(const Residual& in, const at::Ten
                        : ops::layer_norm_modulate(in.x, scale, shift, eps)};
 }
 
-// ffn2(gelu(ffn0(x)))
-static at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
+static at::Tensor whole_feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
   if (!ffn0.is_quantized()) return ffn2(ops::linear_gelu(x.value, ffn0.weight, ffn0.bias));
   const auto [hidden, scale] = ops::quantize_rows(ffn0(x), /*gelu=*/true);
   return ffn2({hidden, scale});
 }
 
-static at::Tensor grouped_feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
+at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x, int64_t most) {
   const int64_t tokens = x.value.size(0);
-  if (tokens <= kFfnRows || at::GradMode::is_enabled()) return feed_forward(ffn0, ffn2, x);
-  const int64_t groups = (tokens + kFfnRows - 1) / kFfnRows;
-  const int64_t rows = ((tokens + groups - 1) / groups + 127) / 128 * 128;
+  if (tokens <= most || at::GradMode::is_enabled()) return whole_feed_forward(ffn0, ffn2, x);
+  // As even as whole tiles of the matrix products allow.
+  const int64_t groups = (tokens + most - 1) / most;
+  const int64_t rows = std::min(most, ((tokens + groups - 1) / groups + 127) / 128 * 128);
   const at::Tensor result = at::empty({tokens, ffn2.bias.size(0)}, ffn2.bias.options());
   for (int64_t begin = 0; begin < tokens; begin += rows) {
     const int64_t count = std::min(rows, tokens - begin);
     Activation part(x.value.narrow(0, begin, count));
     if (x.scale.defined()) part.scale = x.scale.narrow(0, begin, count);
-    result.narrow(0, begin, count).copy_(feed_forward(ffn0, ffn2, part));
+    result.narrow(0, begin, count).copy_(whole_feed_forward(ffn0, ffn2, part));
   }
   return result;
 }
@@ -124,7 +121,7 @@ Residual DitBlock::forward(Residual in, int64_t layer, const AttentionContext& c
   }
   std::tie(x, normed) = close(open, scale1_mlp, shift_mlp, config.eps, false, ffn0);
   open = {};
-  return {x, grouped_feed_forward(ffn0, ffn2, normed), gate_mlp};
+  return {x, feed_forward(ffn0, ffn2, normed), gate_mlp};
 }
 
 at::Tensor DitBlock::forward(const at::Tensor& x, int64_t layer, const AttentionContext& context,
@@ -212,6 +209,11 @@ void Dit::fold_constants(const at::Tensor& prompt) {
     };
     cross.key = by_head(rms_norm(cross.k(context_), cross.norm_k, config_.eps));
     cross.value = by_head(cross.v(context_));
+    // Never used again: 283 MB of the released model in bf16.
+    if (device.is_cuda()) {
+      cross.k.weight.reset();
+      cross.v.weight.reset();
+    }
   }
 }
 

@@ -46,6 +46,13 @@ struct Linear {
   at::Tensor operator()(const Activation& x) const;
 };
 
+// More tokens than this, and the FFN makes its hidden rows, which are six times as wide as all else, in groups: the first
+// chunk of 1536x2688 has more, a steady one just not.
+constexpr int64_t kFfnRows = 32768;
+
+// ffn2(gelu(ffn0(x))) for at most `rows` rows at a time.
+at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x, int64_t rows = kFfnRows);
+
 struct AttentionOptions {
   int64_t topk = 0;         // block_topk
   int64_t local_range = 11;
@@ -112,7 +119,8 @@ class Dit {
 
   void visit_parameters(const std::string& prefix, const ParameterVisitor& visit);
 
-  // `prompt` [1, n, text_dim] in the weights' dtype, undefined without a text branch.
+  // `prompt` [1, n, text_dim] in the weights' dtype, undefined without a text branch. Once: on a device the weights
+  // that it alone needs go.
   void fold_constants(const at::Tensor& prompt);
 
   // The blocks' linears to e4m3 with a scale per output channel; inputs are then quantized per row.

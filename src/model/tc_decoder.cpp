@@ -54,7 +54,7 @@ at::Tensor MemBlock::rest(at::Tensor y, const at::Tensor& x) const {
 }
 
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value) {
-  constexpr int64_t kBytes = 720000000;
+  constexpr int64_t kBytes = 720000000, kFinishBytes = 600000000;
   const int64_t up = config.up[2] * config.final_shuffle, grow = config.grow[1];
   // x, what is between the convolutions and the result of a MemBlock
   const int64_t step_bytes = 4 * grow * config.channels[2] * (pixels / (up * up)) * bytes_per_value;
@@ -67,7 +67,7 @@ TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t step
   }
   // Two frames behind the last transition and behind the next convolution.
   const int64_t finish_bytes = 2 * 2 * config.channels[3] * pixels * bytes_per_value;
-  split.finish_strips = std::max<int64_t>(1, (finish_bytes + kBytes * split.strips - 1) / (kBytes * split.strips));
+  split.finish_strips = std::max<int64_t>(1, (finish_bytes + kFinishBytes * split.strips - 1) / (kFinishBytes * split.strips));
   return split;
 }
 

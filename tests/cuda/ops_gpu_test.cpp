@@ -363,10 +363,17 @@ TEST_F(OpsGpu, Decoder) {
         EXPECT_TRUE(at::equal(in, kept));
       }
     }
+    // Strips of rows: steps that do not follow one another.
+    const at::Tensor strip = x.narrow(2, 3, kHeight - 5);
+    EXPECT_CLOSE(ops::conv3x3(strip, none, weight, none, none, true, 2), reference::conv3x3(strip, none, weight, none, none, true, 2), 6e-3);
+    EXPECT_CLOSE(ops::conv3x3(strip, none, weight, bias, none, true, 1), reference::conv3x3(strip, none, weight, bias, none, true, 1), 4e-3);
+    EXPECT_CLOSE(ops::mem_conv(strip, memory.narrow(2, 3, kHeight - 5), weight2, bias),
+                 reference::mem_conv(strip, memory.narrow(2, 3, kHeight - 5), weight2, bias), 4e-3);
     const at::Tensor rgb = last(random({3, 128, 3, 3}, 0.03)), rgb_bias = random({3});
     EXPECT_CLOSE(ops::conv3x3(x, none, rgb, rgb_bias, none, false, 1), reference::conv3x3(x, none, rgb, rgb_bias, none, false, 1), 4e-3);
     const at::Tensor grow = last(random({256, 128, 1, 1}, 0.1));
     EXPECT_CLOSE(ops::time_grow(x, grow, 2), reference::time_grow(x, grow, 2), 4e-3);
+    EXPECT_CLOSE(ops::time_grow(strip, grow, 2), reference::time_grow(strip, grow, 2), 4e-3);
 #ifdef FLASHVSR_EMULATED
     if (steps > 1) continue;
 #endif
