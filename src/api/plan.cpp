@@ -70,6 +70,20 @@ uint64_t memory_bytes(const PlanRequest& r, uint64_t pixels) {
   return bytes;
 }
 
+// The convolution kernels' own copies of their weights, made as they are first used. Small ones are left out.
+uint64_t packed_weight_bytes(const PlanRequest& r) {
+  if (r.is_cpu || r.bytes_per_value != 2) return 0;  // fp32 has no kernels
+  int64_t values = 0;
+  const LqProjectorConfig& lq = r.config.lq_projector;
+  if (r.config.has_transformer) values += 36 * lq.hidden1 * (3 * lq.unshuffle * lq.unshuffle + lq.hidden2);
+  const TcDecoderConfig& tc = r.config.tc_decoder;
+  for (size_t stage = 0; stage < 3; ++stage) {
+    // a MemBlock's three convolutions, the first of two steps; an enlargement's four phases of four taps
+    values += tc.channels[stage] * (36 * tc.mem_blocks[stage] * tc.channels[stage] + 16 * tc.channels[stage + 1]);
+  }
+  return static_cast<uint64_t>(values) * r.bytes_per_value;
+}
+
 uint64_t decoder_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents) {
   const uint64_t value = r.bytes_per_value;
   // One latent at a time; the last stage works at full size with its base width.
@@ -123,6 +137,7 @@ void predict(const PlanRequest& r, MemoryPlan& plan) {
       plan.state_bytes += rings;
     }
   }
+  plan.state_bytes += packed_weight_bytes(r);
   const uint64_t memory = memory_bytes(r, tile_pixels);
   plan.state_bytes += plan.parks_in_host ? memory : tiles * memory;
 
