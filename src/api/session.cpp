@@ -2,6 +2,8 @@
 #include "api/session.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "image/color_convert.h"
+#include "image/device_pictures.h"
 #include "image/preprocess.h"
 
 namespace flashvsr {
@@ -21,6 +24,8 @@ namespace {
 // Frames over which a switch between model and enlargement is spread.
 constexpr int kBlendFrames = 4;
 constexpr size_t kFreePictures = 64;
+// One that the device is at, one before it that is being received, one more.
+constexpr size_t kChunksOnDevice = 3;
 
 class Stopwatch {
  public:
@@ -125,7 +130,7 @@ static_assert(static_cast<int>(PixelFormat::kGray8) == FLASHVSR_PIXEL_FORMAT_GRA
 static_assert(static_cast<int>(PixelFormat::kP010_10le) == FLASHVSR_PIXEL_FORMAT_P010_10LE);
 
 Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format,
-                 const FlashVsrSessionOptions& options, const MemoryPlan& plan)
+                 const FlashVsrSessionOptions& options, const MemoryPlan& plan, bool pictures_on_device)
     : model_(std::move(model)),
       turns_(device_turns(model_->device())),
       format_(format),
@@ -138,6 +143,7 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
       picture_device_(plan.parks_in_host ? c10::Device(c10::kCPU) : model_->device()),
       run_options_(run_options(model_->config(), options, model_->decoder)),
       color_fix_(color_fix_of(model_->config(), options.color_fix)),
+      pictures_on_device_((pictures_on_device || picture_device_.is_cuda()) && !format_has_alpha(pixel_format_)),
       enlarger_(geometry_.in.width, geometry_.in.height, geometry_.out.width, geometry_.out.height, depth_),
       input_pool_(std::make_shared<ImagePool>(
           kFreePictures, picture_bytes(geometry_.in, depth_, format_has_alpha(pixel_format_)))),
@@ -183,8 +189,12 @@ void Session::send(const FlashVsrFrame& frame) {
   }
   auto input = std::make_shared<InputFrame>();
   input->id = frame.frame_id;
-  input->picture = input_pool_->take();
-  if (format_.input_memory == FLASHVSR_MEMORY_CUDA) {
+  if (format_.input_memory == FLASHVSR_MEMORY_CUDA && pictures_on_device_) {
+    const c10::Device device = model_->device();
+    const auto beside = beside_the_model(device);
+    input->samples = planes_to_samples({planes_of(frame)}, pixel_format_, color_, geometry_.in.width, geometry_.in.height, device);
+    DeviceMark(device).wait();
+  } else if (input->picture = input_pool_->take(); format_.input_memory == FLASHVSR_MEMORY_CUDA) {
     StagedPlanes staged(pixel_format_, geometry_.in);
     staged.download(frame, model_->device());
     convert_to_rgb(staged.planes, pixel_format_, color_, geometry_.in.width, geometry_.in.height, *input->picture);
@@ -211,11 +221,48 @@ std::vector<Session::InputFramePtr> Session::frames_of(const Stream& stream, con
   return frames;
 }
 
+const PlanarImage& Session::picture_of(InputFrame& frame) const {
+  if (!frame.samples.defined()) return *frame.picture;
+  const std::lock_guard<std::mutex> lock(frame.mutex);
+  if (!frame.picture) {
+    const auto beside = beside_the_model(frame.samples.device());
+    auto picture = input_pool_->take();
+    picture->reset(geometry_.in.width, geometry_.in.height, depth_, false);
+    download_samples(frame.samples.transpose(0, 1).unsqueeze(0), {picture.get()});
+    frame.picture = std::move(picture);
+  }
+  return *frame.picture;
+}
+
+std::shared_ptr<const PlanarImage> Session::picture_of(const OutputFrame& frame) const {
+  if (frame.picture) return frame.picture;
+  auto picture = output_pool_->take();
+  frame.chunk->read(frame.index, *picture);
+  return picture;
+}
+
 void Session::enlarge(InputFrame& frame, bool parallel) const {
   if (frame.enlarged) return;
   auto enlarged = output_pool_->take();
-  enlarger_.resize(*frame.picture, *enlarged, parallel);
+  enlarger_.resize(picture_of(frame), *enlarged, parallel);
   frame.enlarged = std::move(enlarged);
+}
+
+// [F, 3, height, width] on the pictures' device.
+at::Tensor Session::samples_of(const std::vector<InputFrame*>& frames) const {
+  if (!frames[0]->samples.defined()) {
+    std::vector<const PlanarImage*> pictures;
+    for (const InputFrame* frame : frames) pictures.push_back(frame->picture.get());
+    return upload_samples(pictures, picture_device_);
+  }
+  const c10::impl::VirtualGuardImpl device(picture_device_.type());
+  std::vector<at::Tensor> samples;
+  for (const InputFrame* frame : frames) {
+    samples.push_back(frame->samples);
+    // Made on another stream, whose allocator is not to give the memory away before this one has read it.
+    device.recordDataPtrOnStream(samples.back().storage().data_ptr(), device.getStream(picture_device_));
+  }
+  return at::cat(samples, 0);
 }
 
 // Pictures that the model saw a run ago are not enlarged and normalised again.
@@ -223,17 +270,20 @@ at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFr
   const bool has_tail = !chunk.is_new_state && tail_.defined();
   const int64_t known = has_tail ? tail_.size(2) : 0;
   const bool is_enlarged = model_->config().input_scale == 1;
-  std::vector<const PlanarImage*> pictures;
-  for (size_t i = static_cast<size_t>(known); i < inputs.size(); ++i) {
-    if (is_enlarged && !device_enlarger_) enlarge(*inputs[i], true);
-    pictures.push_back(is_enlarged && !device_enlarger_ ? inputs[i]->enlarged.get() : inputs[i]->picture.get());
-  }
   const int64_t height = geometry_.padded_model.height, width = geometry_.padded_model.width;
+  std::vector<InputFrame*> fresh;
+  for (size_t i = static_cast<size_t>(known); i < inputs.size(); ++i) fresh.push_back(inputs[i].get());
   at::Tensor lq;
-  if (device_enlarger_) {
-    lq = normalize_samples(device_enlarger_->resize(upload_samples(pictures, picture_device_)), (1 << depth_) - 1,
-                           height, width, model_->dtype());
+  if (picture_device_.is_cuda()) {
+    at::Tensor samples = samples_of(fresh);
+    if (device_enlarger_) samples = device_enlarger_->resize(samples);
+    lq = normalize_samples(samples, (1 << depth_) - 1, height, width, model_->dtype());
   } else {
+    std::vector<const PlanarImage*> pictures;
+    for (InputFrame* frame : fresh) {
+      if (is_enlarged) enlarge(*frame, true);
+      pictures.push_back(is_enlarged ? frame->enlarged.get() : &picture_of(*frame));
+    }
     lq = images_to_tensor(pictures, height, width, picture_device_, model_->dtype());
   }
   if (has_tail) lq = at::cat({tail_, lq}, 2);
@@ -249,31 +299,72 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   const at::Tensor lq = model_input(chunk, inputs);
   lap.preprocess_ms = stopwatch.lap_ms();
 
-  StageClock clock(model_->device());
-  const at::Tensor frames = runner_.run(lq, run_options_, &is_interrupted_, clock);
-  const StageTimes times = clock.times();
-  lap.projector_ms = times.projector_ms;
-  lap.transformer_ms = times.transformer_ms;
-  lap.decoder_ms = times.decoder_ms;
-  stopwatch.lap_ms();
-
-  const bool has_alpha = format_has_alpha(pixel_format_);
-  const bool comes_back = has_last_ && !last_was_model_;
-  if (comes_back) {
+  clock_before_ = std::move(clock_);
+  clock_.emplace(model_->device());
+  const at::Tensor frames = runner_.run(lq, run_options_, &is_interrupted_, *clock_);
+  if (has_last_ && !last_was_model_) {
     blend_left_ = kBlendFrames;
     fade_from_.reset();
     fade_base_.reset();
   }
   const int64_t first = chunk.outputs.begin - chunk.results.begin;
+  const std::vector<InputFramePtr> sources(inputs.begin() + first, inputs.begin() + first + chunk.outputs.size());
+  const c10::OptionalStreamGuard beside(run_options_.decode_stream);
+  if (can_finish_on_device()) finish_on_device(frames, lq, first, sources, results);
+  else finish_on_cpu(frames, lq, first, sources, results);
+  clock_->end_stage(&StageTimes::finish_ms);
+
+  for (OutputFrame& result : results) {
+    if (blend_left_ == 0) break;
+    auto picture = output_pool_->take();
+    *picture = *picture_of(result);
+    enlarge(*result.source, true);
+    blend(*result.source->enlarged, static_cast<float>(kBlendFrames + 1 - blend_left_) / (kBlendFrames + 1), *picture);
+    result.picture = std::move(picture);
+    --blend_left_;
+  }
+}
+
+// A reduction is the CPU's, and colours are taken from what the model saw where that is the enlargement.
+bool Session::can_finish_on_device() const {
+  return pictures_on_device_ && !reducer_ && (color_fix_ == ColorFix::kNone || model_->config().input_scale == 1);
+}
+
+PostprocessOptions Session::postprocess_options() const {
+  PostprocessOptions options;
+  options.color_fix = color_fix_;
+  // The reference truncates; that is half a level of bias, which the student was not trained with.
+  options.quantization = model_->config().tc_decoder.residual || depth_ > 8 ? Quantization::kNearest
+                                                                              : Quantization::kTruncate;
+  return options;
+}
+
+void Session::finish_on_device(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
+                               const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results) {
+  const int64_t count = static_cast<int64_t>(sources.size());
+  const at::Tensor style = color_fix_ == ColorFix::kNone ? at::Tensor() : lq.narrow(2, first, count);
+  const at::Tensor samples = finish_frames(frames.narrow(2, first, count), style, geometry_.out.height, geometry_.out.width,
+                                           (1 << depth_) - 1, postprocess_options());
+  const auto chunk = std::make_shared<DeviceChunk>(samples, pixel_format_, color_, format_.output_memory == FLASHVSR_MEMORY_HOST);
+  for (int64_t i = 0; i < count; ++i) results.push_back({nullptr, sources[static_cast<size_t>(i)], chunk, i});
+  // Frames that nobody receives are not to fill the device.
+  device_chunks_.push_back(chunk);
+  while (device_chunks_.size() > kChunksOnDevice) {
+    if (const auto old = device_chunks_.front().lock(); old && !old->is_settled()) old->settle();
+    device_chunks_.pop_front();
+  }
+}
+
+void Session::finish_on_cpu(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
+                            const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results) {
   std::vector<const PlanarImage*> references;
   std::vector<std::shared_ptr<PlanarImage>> decoded, reference_pictures;
   std::vector<PlanarImage*> targets;
-  for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
-    const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];
+  for (const InputFramePtr& source : sources) {
     if (color_fix_ != ColorFix::kNone && !device_enlarger_) {
       if (reference_) {
         reference_pictures.push_back(output_pool_->take());
-        reference_->resize(*source->picture, *reference_pictures.back(), true);
+        reference_->resize(picture_of(*source), *reference_pictures.back(), true);
         references.push_back(reference_pictures.back().get());
       } else {
         enlarge(*source, true);
@@ -284,44 +375,43 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
     decoded.back()->reset(geometry_.decoded.width, geometry_.decoded.height, depth_, false);
     targets.push_back(decoded.back().get());
   }
-  PostprocessOptions options;
-  options.color_fix = color_fix_;
-  // The reference truncates; that is half a level of bias, which the student was not trained with.
-  options.quantization = model_->config().tc_decoder.residual || depth_ > 8 ? Quantization::kNearest
-                                                                              : Quantization::kTruncate;
   // what the model saw is the enlargement already, on its device
   const bool has_style = device_enlarger_ && color_fix_ != ColorFix::kNone;
-  tensor_to_images(frames, first, references, options, targets, has_style ? lq : at::Tensor());
+  tensor_to_images(frames, first, references, postprocess_options(), targets, has_style ? lq : at::Tensor());
 
-  for (int64_t i = 0; i < chunk.outputs.size(); ++i) {
-    const InputFramePtr& source = inputs[static_cast<size_t>(first + i)];
-    std::shared_ptr<PlanarImage> picture = decoded[static_cast<size_t>(i)];
+  for (size_t i = 0; i < sources.size(); ++i) {
+    std::shared_ptr<PlanarImage> picture = decoded[i];
     if (reducer_) {
       picture = output_pool_->take();
-      reducer_->resize(*decoded[static_cast<size_t>(i)], *picture, true);
+      reducer_->resize(*decoded[i], *picture, true);
     }
-    if (has_alpha) {
+    if (format_has_alpha(pixel_format_)) {
       picture->add_alpha();
-      enlarger_.resize_alpha(*source->picture, *picture, true);
+      enlarger_.resize_alpha(*sources[i]->picture, *picture, true);
     }
-    if (blend_left_ > 0) {
-      enlarge(*source, true);
-      blend(*source->enlarged, static_cast<float>(kBlendFrames + 1 - blend_left_) / (kBlendFrames + 1), *picture);
-      --blend_left_;
-    }
-    results.push_back({picture, source});
+    results.push_back({picture, sources[i], nullptr, 0});
   }
-  lap.postprocess_ms = stopwatch.lap_ms();
+}
+
+// The times of a run come when the device has passed it: here those of the run before, where this one goes on.
+void Session::wait_for_device(bool may_go_on) {
+  if (may_go_on) clock_->wait_until_begun(&StageTimes::decoder_ms, &is_interrupted_);
+  else clock_->wait(&is_interrupted_);
+  if (clock_before_) times_ = clock_before_->times();
+  clock_before_.reset();
+  if (may_go_on) return;
+  times_ = clock_->times();
+  clock_.reset();
 }
 
 void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results) {
   runner_.reset();
   tail_ = at::Tensor();
   if (has_last_ && last_was_model_) {
-    fade_from_ = last_.picture;
+    fade_from_ = picture_of(last_);
     // apart from the frame: it has left, and `receive` may be looking at it
     fade_base_ = output_pool_->take();
-    enlarger_.resize(*last_.source->picture, *fade_base_, true);
+    enlarger_.resize(picture_of(*last_.source), *fade_base_, true);
     blend_left_ = kBlendFrames;
   }
   for (const InputFramePtr& source : frames_of(stream, chunk.outputs)) {
@@ -334,7 +424,7 @@ void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::
       picture = blended;
       --blend_left_;
     }
-    results.push_back({picture, source});
+    results.push_back({picture, source, nullptr, 0});
   }
   if (blend_left_ == 0) {
     fade_from_.reset();
@@ -350,6 +440,9 @@ void Session::reset_state() {
   fade_base_.reset();
   has_last_ = false;
   blend_left_ = 0;
+  clock_.reset();
+  clock_before_.reset();
+  device_chunks_.clear();
 }
 
 bool Session::run(FlashVsrRunMode mode) {
@@ -380,6 +473,13 @@ bool Session::run(FlashVsrRunMode mode) {
     FLASHVSR_CHECK(turn, ErrorCode::kInterrupted, "interrupted");
     is_broken_ = true;  // until this run is whole
     run_model(chunk, *stream, results, lap);
+    bool is_next_ready;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stream->schedule.advance_model();
+      is_next_ready = stream->schedule.is_ready();
+    }
+    wait_for_device(is_next_ready && results.back().chunk);
   } else {
     is_broken_ = true;
     run_passthrough(chunk, *stream, results);
@@ -393,12 +493,11 @@ bool Session::run(FlashVsrRunMode mode) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (is_model) {
-      stream->schedule.advance_model();
       stats_.preprocess_ms = lap.preprocess_ms;
-      stats_.projector_ms = lap.projector_ms;
-      stats_.transformer_ms = lap.transformer_ms;
-      stats_.decoder_ms = lap.decoder_ms;
-      stats_.postprocess_ms = lap.postprocess_ms;
+      stats_.projector_ms = times_.projector_ms;
+      stats_.transformer_ms = times_.transformer_ms;
+      stats_.decoder_ms = times_.decoder_ms;
+      stats_.postprocess_ms = times_.finish_ms;
       stats_.chunk_ms = ms;
       stats_.chunk_ms_mean += (ms - stats_.chunk_ms_mean) / static_cast<double>(++stats_.chunks);
       stats_.chunk_ms_max = std::max(stats_.chunk_ms_max, ms);
@@ -443,12 +542,15 @@ bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
   std::optional<OutputFrame> result = results_.pop();
   if (!result) return false;
 
-  const PlanarImage* picture = result->picture.get();
+  // Straight from the device, where nothing has to be done to it.
+  const bool is_direct = !result->picture && !is_compared && !is_blended;
+  const std::shared_ptr<const PlanarImage> whole = is_direct ? nullptr : picture_of(*result);
+  const PlanarImage* picture = whole.get();
   if (is_compared || is_blended) {
     // The frame's own enlargement where there is one; else made here, out of the worker's way.
     const PlanarImage* base = result->source->enlarged.get();
     if (base == nullptr) {
-      enlarger_.resize(*result->source->picture, view_base_, false);
+      enlarger_.resize(picture_of(*result->source), view_base_, false);
       base = &view_base_;
     }
     view_ = *picture;
@@ -456,7 +558,9 @@ bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
     if (is_compared) compare(*base, static_cast<Compare>(view->compare), view->compare_position, view_);
     picture = &view_;
   }
-  if (format_.output_memory == FLASHVSR_MEMORY_CUDA) {
+  if (is_direct) {
+    result->chunk->write(result->index, planes_of(frame));
+  } else if (format_.output_memory == FLASHVSR_MEMORY_CUDA) {
     StagedPlanes staged(pixel_format_, geometry_.out);
     convert_from_rgb(*picture, pixel_format_, color_, staged.planes);
     staged.upload(frame, model_->device());

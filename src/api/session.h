@@ -7,6 +7,11 @@
 //   run      schedule -> bicubic, normalise, upscaler, colours, quantise -> results
 //   receive  view, planar R'G'B' -> pixel format
 //
+// On a GPU `run` also asks for the pixel format and the way to pinned memory, and returns without them when
+// another chunk is ready: once the device is at this one's decoder. It then has the next in time, and receive
+// waits for what it gives. Otherwise run waits for the end. What has to be done to a picture besides (a view, a
+// switch's blending, alpha, a reduction) is done on the CPU.
+//
 // A drain ends the newest stream; frames sent after it begin the next, which may wait while
 // the ended one is still run. Each stream starts with a fresh state.
 //
@@ -34,9 +39,11 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "api/device_chunk.h"
 #include "api/geometry.h"
 #include "api/image_pool.h"
 #include "api/model.h"
@@ -54,9 +61,10 @@ namespace flashvsr {
 
 class Session {
  public:
-  // `plan` is that of plan_session for the same three.
+  // `plan` is that of plan_session for the same three. `pictures_on_device`, for tests: the GPU's way of pictures on
+  // any device.
   Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options,
-          const MemoryPlan& plan);
+          const MemoryPlan& plan, bool pictures_on_device = false);
 
   void send(const FlashVsrFrame& frame);
   bool run(FlashVsrRunMode mode);                                   // false: no complete chunk
@@ -73,15 +81,19 @@ class Session {
 
  private:
   struct InputFrame {
-    std::shared_ptr<PlanarImage> picture;  // what the caller sent
+    std::shared_ptr<PlanarImage> picture;  // what the caller sent; null: it is still on the device only
+    at::Tensor samples;                    // the same there, [1, 3, height, width]; undefined where it came to the host
+    std::mutex mutex;                      // `picture`, where there are samples
     std::shared_ptr<PlanarImage> enlarged;  // its bicubic enlargement to the output size; may be null
     uint64_t id = 0;
   };
   using InputFramePtr = std::shared_ptr<InputFrame>;
 
   struct OutputFrame {
-    std::shared_ptr<const PlanarImage> picture;
+    std::shared_ptr<const PlanarImage> picture;  // null: in `chunk`
     InputFramePtr source;
+    std::shared_ptr<const DeviceChunk> chunk;
+    int64_t index = 0;  // in `chunk`
   };
 
   struct Stream {
@@ -93,9 +105,19 @@ class Session {
   static constexpr size_t kMaxFramesInside = 1 << 16;
 
   std::vector<InputFramePtr> frames_of(const Stream& stream, const FrameRange& range) const;
+  const PlanarImage& picture_of(InputFrame& frame) const;
+  std::shared_ptr<const PlanarImage> picture_of(const OutputFrame& frame) const;
   void enlarge(InputFrame& frame, bool parallel) const;
   void run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results, FlashVsrStats& lap);
+  bool can_finish_on_device() const;
+  void finish_on_cpu(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
+                     const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results);
+  void finish_on_device(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
+                        const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results);
+  void wait_for_device(bool may_go_on);
   void run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results);
+  PostprocessOptions postprocess_options() const;
+  at::Tensor samples_of(const std::vector<InputFrame*>& frames) const;
   at::Tensor model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs);
   void reset_state();
   void check_frame(const FlashVsrFrame& frame) const;
@@ -113,6 +135,7 @@ class Session {
   const c10::Device picture_device_;  // where the model's input and output are kept
   RunOptions run_options_;
   ColorFix color_fix_ = ColorFix::kNone;
+  const bool pictures_on_device_;  // what the device can do with them is done there
 
   const BicubicResizer enlarger_;                   // in -> out
   std::unique_ptr<BicubicResizer> reference_;       // in -> decoded, when that is not `out`
@@ -131,6 +154,10 @@ class Session {
   // Of `run`'s thread.
   bool is_broken_ = false;
   TileRunner runner_;
+  // Asked of the device by the newest runs: the one before, until its times are known, and this one.
+  std::optional<StageClock> clock_before_, clock_;
+  std::deque<std::weak_ptr<DeviceChunk>> device_chunks_;
+  StageTimes times_;         // of the newest run that is done
   at::Tensor tail_;          // the last 4 frames of the run before, as the model saw them
   OutputFrame last_;         // the newest result
   bool last_was_model_ = false;

@@ -9,7 +9,7 @@
 
 namespace flashvsr {
 
-DeviceMark::DeviceMark(c10::Device device) : host_(std::chrono::steady_clock::now()) {
+DeviceMark::DeviceMark(c10::Device device) : device_(device), host_(std::chrono::steady_clock::now()) {
   if (device.is_cpu()) return;
   event_.emplace(device.type(), c10::EventFlag::BACKEND_DEFAULT);  // one with a time
   event_->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
@@ -29,14 +29,21 @@ double DeviceMark::ms_until(const DeviceMark& later) const {
   return std::chrono::duration<double, std::milli>(later.host_ - host_).count();
 }
 
-void StageClock::wait_for_last_stage(const std::atomic<bool>* cancel) const {
-  if (entries_.size() >= 2) entries_[entries_.size() - 2].mark.wait(cancel);
+void StageClock::wait_until_begun(double StageTimes::*stage, const std::atomic<bool>* cancel) const {
+  for (size_t i = entries_.size(); i-- > 1;) {
+    if (entries_[i].stage != stage) continue;
+    entries_[i - 1].mark.wait(cancel);
+    return;
+  }
+}
+
+void StageClock::wait(const std::atomic<bool>* cancel) const {
+  if (!entries_.empty()) entries_.back().mark.wait(cancel);
 }
 
 StageTimes StageClock::times() const {
+  wait();
   StageTimes times;
-  if (entries_.empty()) return times;
-  entries_.back().mark.wait();
   for (size_t i = 1; i < entries_.size(); ++i) {
     if (entries_[i].stage != nullptr) times.*entries_[i].stage += entries_[i - 1].mark.ms_until(entries_[i].mark);
   }

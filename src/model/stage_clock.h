@@ -5,7 +5,7 @@
 //
 //     StageClock clock(device);
 //     upscaler.run(..., &clock);          // begin(), end_stage() after each stage
-//     clock.wait_for_last_stage();        // all but the last stage of the newest run are done
+//     clock.wait_until_begun(&StageTimes::decoder_ms);
 //     StageTimes times = clock.times();   // waits for the end
 //
 // A clock that saw several runs (tiles) gives their sums.
@@ -30,6 +30,7 @@ struct StageTimes {
   double projector_ms = 0;
   double transformer_ms = 0;
   double decoder_ms = 0;
+  double finish_ms = 0;  // colours, quantisation, the way to the host: the caller's
 };
 
 // A point in the work given to a device's current stream so far.
@@ -38,10 +39,12 @@ class DeviceMark {
   explicit DeviceMark(c10::Device device);
   // Until the device has reached it; looks at `cancel` meanwhile.
   void wait(const std::atomic<bool>* cancel = nullptr) const;
+  c10::Device device() const { return device_; }
   // Both have been reached.
   double ms_until(const DeviceMark& later) const;
 
  private:
+  c10::Device device_;
   std::chrono::steady_clock::time_point host_;
   std::optional<c10::Event> event_;  // none on the CPU
 };
@@ -53,7 +56,10 @@ class StageClock {
   void begin() { add(nullptr); }
   void end_stage(double StageTimes::*stage) { add(stage); }
 
-  void wait_for_last_stage(const std::atomic<bool>* cancel = nullptr) const;
+  // Until the device is at that stage of the newest run.
+  void wait_until_begun(double StageTimes::*stage, const std::atomic<bool>* cancel = nullptr) const;
+  // Until it is through with all that was marked.
+  void wait(const std::atomic<bool>* cancel = nullptr) const;
   StageTimes times() const;
 
  private:

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -112,7 +113,7 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
   at::Tensor x0;
   if (config_.has_transformer) {
     const at::Tensor clips = is_first ? lq : lq.narrow(2, 4, 8);
-    const at::Tensor tokens = lq_projector_.forward(clips, state.lq);
+    at::Tensor tokens = lq_projector_.forward(clips, state.lq);
     if (clock != nullptr) clock->end_stage(&StageTimes::projector_ms);
 
     const int64_t f = latents_of_run(state);
@@ -127,7 +128,7 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
                                        : block_topk(grid, options.sparse_ratio, config_.blocks_per_query);
     attention.local_range = options.local_range;
     attention.kv_chunks = options.kv_chunks;
-    x0 = noise - dit_.forward(noise, tokens, state.latent_frames, attention, state.kv, cancel);
+    x0 = noise - dit_.forward(noise, std::move(tokens), state.latent_frames, attention, state.kv, cancel);
     state.latent_frames += f;
     if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
   }

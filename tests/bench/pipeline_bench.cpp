@@ -205,7 +205,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
     const c10::OptionalStreamGuard beside(options.decode_stream);
     if (has_color) adain(frames, lq.narrow(2, 0, frames.size(2)));
     enqueue.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - asked).count());
-    if (n >= warm) clock.wait_for_last_stage();
+    if (n >= warm) clock.wait_until_begun(&StageTimes::decoder_ms);
   }
   synchronize(device);
   result.chunk_ms =

@@ -12,7 +12,7 @@ void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms
 
 TEST(StageClock, HasNothingBeforeARun) {
   StageClock clock(c10::kCPU);
-  clock.wait_for_last_stage();
+  clock.wait_until_begun(&StageTimes::decoder_ms);
   EXPECT_EQ(clock.times().decoder_ms, 0);
 }
 
