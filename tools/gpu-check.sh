@@ -121,19 +121,21 @@ if wanted element; then
   launch "nano 480x270, 3005 frames" $(frames 3005 480 270) ! flashvsr device=cuda ! fakesink sync=false
   export FLASHVSR_BENCH_COMMIT=$commit
   for bench in element streams; do
-    LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --width 480 --height 270 --seconds 4 --rounds 2 |
+    LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --width 480 --height 270 --seconds 4 --rounds 1 |
       tee -a "$out/element.jsonl" || echo "failed: $bench"
   done
   python3 "$folder/make_random_checkpoint.py" "$work/checkpoint"
   full="flashvsr model=$work/checkpoint model-version=v1.1 device=cuda"
   launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=false
-  launch "full 352x192, 29 frames, again" $(frames 29 352 192) ! $full ! fakesink sync=false
+  GST_DEBUG=flashvsr:5 GST_DEBUG_NO_COLOR=1 GST_DEBUG_FILE=$out/load.log launch "full 352x192, 29 frames, again" $(frames 29 352 192) ! \
+    $full ! fakesink sync=false
+  grep -m 3 -E "ready after|chunk took" "$out/load.log" | cut -c1-220 || true
   launch "full 352x192, 429 frames" $(frames 429 352 192) ! $full ! fakesink sync=false
   launch "full 672x384, 29 frames" $(frames 29 672 384) ! $full ! fakesink sync=false
   launch "full 672x384, 149 frames" $(frames 149 672 384) ! $full ! fakesink sync=false
   for bench in element streams; do
     LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --model "$work/checkpoint" \
-      --width 352 --height 192 --seconds 5 --rounds 2 | tee -a "$out/element.jsonl" || echo "failed: $bench, full"
+      --width 352 --height 192 --seconds 6 --rounds 1 | tee -a "$out/element.jsonl" || echo "failed: $bench, full"
   done
 fi
 
