@@ -90,7 +90,7 @@ if wanted peers; then
   timeout 100 python3 "$folder/bench-peers.py" --commit "$commit" | tee -a "$out/kernels.jsonl" || echo "peers failed"
 fi
 if wanted pipeline; then
-  for size in "768 1408 20" "1536 2688 10"; do
+  for size in "384 640 30" "768 1408 20" "1536 2688 10"; do
     read -r height width chunks <<< "$size"
     gpu 90 "$folder/bin/pipeline_bench" --height "$height" --width "$width" --chunks "$chunks" --commit "$commit" |
       tee -a "$out/pipeline.jsonl" || echo "failed: $size"
@@ -141,8 +141,11 @@ fi
 
 # Where the plugin was built with it, and nvcodec finds its libraries.
 if wanted cuda_memory; then
-  bytes() {  # LABEL PIPELINE...: sha256 of the frames, rows without padding
-    local file=$work/frames; rm -f "$file"; launch "$@" ! y4menc ! filesink location="$file"; sha256sum < "$file" | cut -c1-64
+  bytes() {  # LABEL PIPELINE...: sha256 of the frames; videoconvert leaves no padding between rows
+    local file=$work/frames; rm -f "$file"
+    launch "$@" ! videoconvert ! video/x-raw,format=NV12 ! filesink location="$file" > "$work/said"
+    cat "$work/said" >&2
+    sha256sum < "$file" | cut -c1-64
   }
   cuda='video/x-raw(memory:CUDAMemory)'
   system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)

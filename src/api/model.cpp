@@ -69,7 +69,8 @@ std::shared_ptr<const Model> load(const std::string& path, bool is_embedded, con
   model->upscaler.prepare(device, dtype, files.prompt, with_vae);
   model->upscaler.visit_parameters(
       [&](const std::string&, at::Tensor& tensor, const std::vector<int64_t>&) {
-        model->weight_bytes += tensor.nbytes();
+        // Some are gone by now, or stayed on the host.
+        if (tensor.defined() && tensor.device() == device) model->weight_bytes += tensor.nbytes();
       },
       with_vae);
   progress(100, "ready");

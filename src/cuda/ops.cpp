@@ -95,14 +95,15 @@ at::Tensor float_bias(const at::Tensor& bias) {
 }
 
 // weight [O, C*past, dt, 3, 3] or [O, C, k, k]; two_steps: input channels are [now, past].
-at::Tensor packed_weight(const at::Tensor& weight, bool two_steps, bool folded) {
+// On the device of `x`; the weight may be on the host.
+at::Tensor packed_weight(const at::Tensor& weight, bool two_steps, bool folded, const at::Tensor& x) {
   return derived_weights().get(weight, 1 + (two_steps ? 2 : 0) + (folded ? 4 : 0), [&] {
     PackConvWeightsParams p;
     const bool is_3d = weight.dim() == 5;
-    at::Tensor source = weight;
+    at::Tensor source = weight.to(x.device());
     const int64_t kernel = weight.size(-1);
     // dy and dx must share a stride.
-    if (weight.stride(-2) != kernel * weight.stride(-1)) source = weight.contiguous();
+    if (source.stride(-2) != kernel * source.stride(-1)) source = source.contiguous();
     p.out_channels = static_cast<int32_t>(source.size(0));
     p.in_channels = static_cast<int32_t>(source.size(1) / (two_steps ? 2 : 1));
     p.kernel_t = is_3d ? static_cast<int32_t>(source.size(2)) : two_steps ? 2 : 1;
@@ -117,7 +118,7 @@ at::Tensor packed_weight(const at::Tensor& weight, bool two_steps, bool folded) 
       p.source += p.in_channels * p.stride_c;
       p.stride_t = -p.in_channels * p.stride_c;
     }
-    at::Tensor packed = at::empty({conv_weight_elements(p)}, weight.options());
+    at::Tensor packed = at::empty({conv_weight_elements(p)}, source.options());
     p.packed = mutable_bits(packed);
     check(launch_pack_conv_weights(p, stream()), "pack_conv_weights");
     return packed;
@@ -417,7 +418,7 @@ at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const a
 
   const int64_t out_steps = (steps - 2) / 2;
   const at::Tensor out = at::empty({out_steps, h, w, out_channels}, x.options());
-  const at::Tensor packed = packed_weight(weight, false, false), bias32 = float_bias(bias);
+  const at::Tensor packed = packed_weight(weight, false, false, x), bias32 = float_bias(bias);
   ConvNhwcParams p;
   p.input = bits(padded);
   p.weights = bits(packed);
@@ -570,7 +571,7 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
     check(launch_conv_to_planes(p, stream()), "conv_to_planes");
     return out.transpose(0, 1);
   }
-  const at::Tensor packed = packed_weight(weight, past.has_value(), up == 2);
+  const at::Tensor packed = packed_weight(weight, past.has_value(), up == 2, x);
   // What may feed a MemBlock: another's result, an enlargement without ReLU, the widest layers.
   const bool feeds_memory = x.size(0) <= 8 && (add || (up == 2 && !relu) || out_channels >= 512);
   const at::Tensor out = feeds_memory ? front_steps().empty(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x)
@@ -611,7 +612,7 @@ at::Tensor mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& 
   } else {
     front.zero_();
   }
-  const at::Tensor packed = packed_weight(weight, true, false), bias32 = float_bias(bias);
+  const at::Tensor packed = packed_weight(weight, true, false, x), bias32 = float_bias(bias);
   const at::Tensor out = empty_channels_last(steps, out_channels, x.size(2), x.size(3), x);
   ConvNhwcParams p;
   set_input(p, x);
@@ -641,7 +642,7 @@ at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow
     return reference::time_grow(x, weight, grow);
   }
   const CUDAGuard guard(x.device());
-  const at::Tensor packed = packed_weight(weight, false, false);
+  const at::Tensor packed = packed_weight(weight, false, false, x);
   const at::Tensor out = empty_channels_last(x.size(0) * grow, out_channels / grow, x.size(2), x.size(3), x);
   ConvNhwcParams p;
   set_input(p, x);

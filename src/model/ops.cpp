@@ -167,7 +167,7 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
 }
 
 at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return at::conv3d(at::replication_pad3d(x, {1, 1, 1, 1, 0, 0}), weight, bias, {2, 1, 1});
+  return at::conv3d(at::replication_pad3d(x, {1, 1, 1, 1, 0, 0}), weight.to(x.device()), bias, {2, 1, 1});
 }
 
 at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
@@ -333,12 +333,6 @@ bool environment_is_set(const char* name) {
   return value != nullptr && value[0] != '\0' && std::string(value) != "0";
 }
 
-// True when the reference is to be called directly, without the dispatcher.
-bool wants_reference() {
-  static const bool wanted = environment_is_set("FLASHVSR_REFERENCE");
-  return wanted;
-}
-
 // Says once, or refuses under FLASHVSR_STRICT, that a CUDA tensor meets the reference.
 void note_fallback(const char* name, const c10::OperatorHandle& op, const at::Tensor& x) {
   if (!x.is_cuda() || op.hasKernelForDispatchKey(c10::DispatchKey::CUDA)) return;
@@ -412,6 +406,11 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
 }
 
 namespace ops {
+
+bool wants_reference() {
+  static const bool wanted = environment_is_set("FLASHVSR_REFERENCE");
+  return wanted;
+}
 
 // `signature` is the operator's C++ type, looked up once; `x` decides whether a fallback is noted.
 #define FLASHVSR_CALL(name, signature, x, ...)                               \

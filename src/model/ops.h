@@ -101,7 +101,7 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   /* --- projector ---------------------------------------------------------------------------*/ \
   /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time.   */ \
   /*   x [1, C, T, h, w] channels_last_3d   weight [O, C, 4, 3, 3]                               */ \
-  /*   result [1, O, (T-2)/2, h, w] channels_last_3d                                            */ \
+  /*   result [1, O, (T-2)/2, h, w] channels_last_3d; the weight may be on the host              */ \
   at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias); \
   /* SiLU of model/layers.h channel_rms_norm.   x [1, C, T, h, w]   gamma [C, 1, 1, 1]            */ \
   at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma);                 \
@@ -126,6 +126,8 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow);
 
 namespace ops {
+// FLASHVSR_REFERENCE: the reference is called directly, without the dispatcher.
+bool wants_reference();
 FLASHVSR_MODEL_OPS
 }  // namespace ops
 

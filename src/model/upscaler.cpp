@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "model/cancel.h"
+#include "model/ops.h"
 
 namespace flashvsr {
 namespace {
@@ -56,7 +57,10 @@ void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tens
   visit_parameters(
       [&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>&) {
         FLASHVSR_CHECK(tensor.defined(), ErrorCode::kInternal, "upscaler: ", key, " was not loaded");
-        tensor = tensor.to(device, dtype);
+        // Read once, into the kernels' order; on the device they would take half a GB for nothing.
+        const bool is_packed_later = device.is_cuda() && dtype == c10::kBFloat16 && !ops::wants_reference() &&
+                                     (key == "lq_proj_in.conv1.weight" || key == "lq_proj_in.conv2.weight");
+        tensor = tensor.to(is_packed_later ? c10::Device(c10::kCPU) : device, dtype);
         tensor = tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor.contiguous();
       },
       with_vae);

@@ -25,7 +25,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "image/color_fix.h"
+#include "image/postprocess.h"
 #include "io/json.h"
 #include "io/model_config.h"
 #include "model/upscaler.h"
@@ -174,10 +174,19 @@ ModelConfig config_of(const std::string& name, bool as_shipped) {
   return config;
 }
 
+// Colour correction and quantisation, as a session has them.
+at::Tensor finish(const at::Tensor& frames, const at::Tensor& lq, bool has_color) {
+  PostprocessOptions options;
+  options.color_fix = has_color ? ColorFix::kAdain : ColorFix::kNone;
+  return finish_frames(frames, has_color ? lq.narrow(2, 0, frames.size(2)) : at::Tensor(), frames.size(3), frames.size(4), 255,
+                       options);
+}
+
 struct BackToBack {
   double chunk_ms = 0;     // as long as a chunk takes when the next is asked for before it is done
   double enqueue_ms = 0;   // as long as asking takes the host (median)
   double peak_gib = 0;     // reserved
+  std::vector<int64_t> sums;  // of each chunk's samples
 };
 
 // Steady chunks as a session asks for them: the next as soon as this one's decoder has begun.
@@ -191,6 +200,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
   const bool has_color = model.config().input_scale == 1;
   BackToBack result;
   std::vector<double> enqueue;
+  std::vector<at::Tensor> sums;
   std::chrono::steady_clock::time_point begin;
   const int64_t warm = 5;
   for (int64_t n = 0; n < warm + chunks; ++n) {
@@ -203,7 +213,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
     StageClock clock(device);
     const at::Tensor frames = model.run(lq, options, state, {}, nullptr, &clock);
     const c10::OptionalStreamGuard beside(options.decode_stream);
-    if (has_color) adain(frames, lq.narrow(2, 0, frames.size(2)));
+    sums.push_back(finish(frames, lq, has_color).sum());
     enqueue.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - asked).count());
     if (n >= warm) clock.wait_until_begun(&StageTimes::decoder_ms);
   }
@@ -213,6 +223,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
   meter.end_pass();
   result.peak_gib = PeakMeter::gib(std::max(meter.largest(0).reserved, meter.largest(1).reserved));
   result.enqueue_ms = median(enqueue);
+  for (const at::Tensor& sum : sums) result.sums.push_back(sum.item<int64_t>());
   return result;
 }
 
@@ -267,9 +278,8 @@ int run(const BenchOptions& o) {
       const auto begin = std::chrono::steady_clock::now();
       StageClock clock(device);
       at::Tensor frames = model.run(lq, options, state, {}, nullptr, pass == 2 ? &clock : nullptr);
-      const at::Tensor cond = lq.narrow(2, 0, frames.size(2));
       const DeviceMark before_color(device);
-      if (scale == 1) frames = adain(frames, cond);
+      const at::Tensor samples = finish(frames, lq, scale == 1);
       const DeviceMark after_color(device);
       synchronize(device);
       const auto end = std::chrono::steady_clock::now();
@@ -293,6 +303,7 @@ int run(const BenchOptions& o) {
   const DevicePeak first = meter.largest(0), steady = meter.largest(1);
   const BackToBack queued = back_to_back(model, options, video, state, o.chunks, device, false);
   const BackToBack beside = device.is_cuda() ? back_to_back(model, options, video, state, o.chunks, device, true) : queued;
+  FLASHVSR_CHECK(queued.sums == beside.sums, ErrorCode::kInternal, "decoding on its own stream changed the pictures");
   const double ms = median(chunk);
   std::printf(
       "{\"bench\":\"pipeline\",\"config\":\"%s\",\"height\":%ld,\"width\":%ld,\"precision\":\"%s\",\"device\":\"%s\","
