@@ -166,80 +166,6 @@ GST_START_TEST(check_33_segment_loops) {
 }
 GST_END_TEST
 
-/* What the scenarios of gst-validate do, with videoscale in our place as the baseline: the same frames at the sink. */
-static void scenario(const gchar *filter, guint which, GArray **result) {
-  Times times;
-  gchar *text = g_strdup_printf(SOURCE "%s ! fakesink name=sink sync=false", filter);
-  GstElement *p = launch(text, &times);
-  g_free(text);
-  const GstSeekFlags flags = GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE;
-  to_state(p, GST_STATE_PAUSED);
-  switch (which) {
-    case 0: /* seek forward, backward, then to the end */
-      gst_element_seek_simple(p, GST_FORMAT_TIME, flags, 8 * GST_SECOND);
-      to_state(p, GST_STATE_PAUSED);
-      gst_element_seek_simple(p, GST_FORMAT_TIME, flags, 2 * GST_SECOND);
-      to_state(p, GST_STATE_PAUSED);
-      clear_times(&times);
-      gst_element_seek(p, 1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET, 3 * GST_SECOND, GST_SEEK_TYPE_SET, 5 * GST_SECOND);
-      break;
-    case 1: /* scrub */
-      for (guint i = 0; i < 10; i++) {
-        gst_element_seek_simple(p, GST_FORMAT_TIME, flags, (i * 7 % 10) * GST_SECOND);
-        to_state(p, GST_STATE_PAUSED);
-      }
-      clear_times(&times);
-      gst_element_seek(p, 1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET, GST_SECOND, GST_SEEK_TYPE_SET, 2 * GST_SECOND);
-      break;
-    case 2: /* seek with stop, twice as fast */
-      clear_times(&times);
-      gst_element_seek(p, 2.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET, 0, GST_SEEK_TYPE_SET, 2 * GST_SECOND);
-      break;
-    case 3: /* reverse */
-      clear_times(&times);
-      gst_element_seek(p, -1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET, 0, GST_SEEK_TYPE_SET, 2 * GST_SECOND);
-      break;
-    case 4: /* pause and resume on the way */
-      clear_times(&times);
-      gst_element_seek(p, 1.0, GST_FORMAT_TIME, flags, GST_SEEK_TYPE_SET, 0, GST_SEEK_TYPE_SET, 4 * GST_SECOND);
-      for (guint i = 0; i < 5; i++) {
-        gst_element_set_state(p, GST_STATE_PLAYING);
-        g_usleep(2000);
-        gst_element_set_state(p, GST_STATE_PAUSED);
-      }
-      break;
-  }
-  gst_element_set_state(p, GST_STATE_PLAYING);
-  wait_message(p, GST_MESSAGE_EOS);
-  *result = g_array_ref(times.pts);
-  close_pipeline(p, &times);
-}
-
-GST_START_TEST(check_38_scenarios_as_with_videoscale) {
-  for (guint which = 0; which < 5; which++) {
-    GArray *ours, *again, *baseline;
-    scenario("flashvsr", which, &ours);
-    scenario("flashvsr", which, &again);
-    scenario("videoscale ! video/x-raw,width=256,height=192", which, &baseline);
-    fail_unless(baseline->len > 20);
-    /* a frame of the preroll before clear_times may or may not have been seen: compare from the end */
-    const guint n = MIN(ours->len, baseline->len);
-    fail_unless(ours->len - n <= 1 && baseline->len - n <= 1, "scenario %u: %u frames, baseline %u", which, ours->len,
-                baseline->len);
-    fail_unless_equals_int(ours->len, again->len);
-    for (guint i = 1; i <= n; i++) {
-      fail_unless_equals_uint64(g_array_index(ours, GstClockTime, ours->len - i),
-                                g_array_index(baseline, GstClockTime, baseline->len - i));
-      fail_unless_equals_uint64(g_array_index(ours, GstClockTime, ours->len - i),
-                                g_array_index(again, GstClockTime, again->len - i));
-    }
-    g_array_unref(ours);
-    g_array_unref(again);
-    g_array_unref(baseline);
-  }
-}
-GST_END_TEST
-
 GST_START_TEST(check_41_sound_and_pictures_preroll_with_default_queues) {
   /* One thread feeds both branches, as a demuxer does; 25 frames are two seconds, a queue holds one. */
   gchar *file = g_build_filename(g_get_tmp_dir(), "flashvsr-check-41.mkv", NULL);
@@ -494,7 +420,6 @@ static Suite *pipeline_suite(void) {
   tcase_add_test(t, check_31_reverse_and_other_rates);
   tcase_add_test(t, check_32_accurate_seeks_in_paused);
   tcase_add_test(t, check_33_segment_loops);
-  tcase_add_test(t, check_38_scenarios_as_with_videoscale);
   tcase_add_test(t, check_41_sound_and_pictures_preroll_with_default_queues);
   tcase_add_test(t, check_42_faults_end_in_one_message_and_can_be_restarted);
   tcase_add_test(t, check_43_two_in_one_process);
