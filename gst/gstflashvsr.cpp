@@ -537,16 +537,12 @@ static bool is_cut(Stream* stream, const GstVideoFrame& mapped) {
 }
 
 static GstFlowReturn flow_of(GstFlashVsr* self, Queue::Go go) {
-  switch (go) {
-    case Queue::Go::kYes:
-      return GST_FLOW_OK;
-    case Queue::Go::kFlushing:
-      return GST_FLOW_FLUSHING;
-    case Queue::Go::kDownstream:
-      return static_cast<GstFlowReturn>(self->stream->queue.flow());
-    default:
-      return GST_FLOW_ERROR;
-  }
+  Stream* stream = self->stream;
+  stream->told = go == Queue::Go::kYes          ? GST_FLOW_OK
+                 : go == Queue::Go::kFlushing   ? GST_FLOW_FLUSHING
+                 : go == Queue::Go::kDownstream ? static_cast<GstFlowReturn>(stream->queue.flow())
+                                                : GST_FLOW_ERROR;
+  return stream->told;
 }
 
 static bool map_input([[maybe_unused]] Stream* stream, GstBuffer* buffer, const GstVideoInfo* info, GstVideoFrame* mapped,

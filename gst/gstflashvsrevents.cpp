@@ -73,8 +73,8 @@ gboolean gst_flash_vsr_sink_event(GstBaseTransform* transform, GstEvent* event) 
       }
       reset_position(stream);
       const GstFlowReturn flow = static_cast<GstFlowReturn>(stream->queue.flow());
-      // Upstream has no more buffers to be told by.
-      if (!stream->queue.has_failed() && (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS))
+      // Upstream has no more buffers to be told by. Where it was told, the message is its own.
+      if (!stream->queue.has_failed() && flow != stream->told && (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS))
         GST_ELEMENT_FLOW_ERROR(self, flow);
       return forward(transform, event);
     }

@@ -98,6 +98,8 @@ struct Stream {
   GstClockTime last_pts = GST_CLOCK_TIME_NONE;
   GstClockTime last_duration = GST_CLOCK_TIME_NONE;
 
+  GstFlowReturn told = GST_FLOW_OK;  // to upstream, with its newest frame
+
   GstClockTime caps_duration = 0;  // of a frame, as the caps have it
 
   flashvsr_gst::CutDetector cut_detector;

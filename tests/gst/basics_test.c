@@ -382,6 +382,12 @@ GST_START_TEST(check_11_interlaced) {
   g_clear_error(&error);
   if (pipeline) gst_object_unref(pipeline);
 
+  /* What the message says to do works: a frame for each of its own. */
+  const Outcome outcome = run_line("videotestsrc num-buffers=30 ! " CAPS_64x48 ",interlace-mode=interleaved ! deinterlace fields=top ! "
+                                   "flashvsr ! fakesink name=out", "out");
+  fail_unless(outcome.is_eos, "%s", outcome.error ? outcome.error->message : "?");
+  fail_unless_equals_int(outcome.frames, 30);
+
   /* Where only the CAPS event tells: a message that says what to do. */
   GstHarness* h = make_harness(NULL);
   GstBus* bus = gst_bus_new();
@@ -440,6 +446,78 @@ GST_START_TEST(check_12_padded_strides) {
 }
 GST_END_TEST
 
+static GstPadProbeReturn offer_pool(GstPad* pad, GstPadProbeInfo* info, gpointer pool) {
+  (void)pad;
+  GstQuery* query = GST_PAD_PROBE_INFO_QUERY(info);
+  if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION) return GST_PAD_PROBE_OK;
+  GstCaps* caps;
+  GstVideoInfo video;
+  gst_query_parse_allocation(query, &caps, NULL);
+  fail_unless(gst_video_info_from_caps(&video, caps));
+  gst_query_add_allocation_pool(query, pool, GST_VIDEO_INFO_SIZE(&video), 0, 0);
+  return GST_PAD_PROBE_HANDLED;
+}
+
+/* Downstream asks for edges around its pictures and wide rows: the same picture as in tight ones. */
+GST_START_TEST(check_12_padded_pool_of_downstream) {
+  GstBuffer* tight = NULL;
+  for (gint is_padded = 0; is_padded < 2; ++is_padded) {
+    GstHarness* h = gst_harness_new("flashvsr");
+    g_object_set(h->element, "scale", 2.0, NULL);
+    GstBufferPool* pool = gst_video_buffer_pool_new();
+    GstCaps* caps = gst_caps_from_string("video/x-raw,format=I420,width=128,height=96,framerate=25/1");
+    GstVideoInfo info;
+    fail_unless(gst_video_info_from_caps(&info, caps));
+    GstStructure* config = gst_buffer_pool_get_config(pool);
+    gst_buffer_pool_config_set_params(config, caps, GST_VIDEO_INFO_SIZE(&info), 0, 0);
+    gst_buffer_pool_config_add_option(config, GST_BUFFER_POOL_OPTION_VIDEO_META);
+    if (is_padded) {
+      GstVideoAlignment edges;
+      gst_video_alignment_reset(&edges);
+      edges.padding_left = edges.padding_right = 10;
+      edges.padding_top = edges.padding_bottom = 4;
+      for (guint p = 0; p < 3; ++p) edges.stride_align[p] = 63;
+      gst_buffer_pool_config_add_option(config, GST_BUFFER_POOL_OPTION_VIDEO_ALIGNMENT);
+      gst_buffer_pool_config_set_video_alignment(config, &edges);
+    }
+    fail_unless(gst_buffer_pool_set_config(pool, config));
+    gst_pad_add_probe(h->sinkpad, GST_PAD_PROBE_TYPE_QUERY_DOWNSTREAM | GST_PAD_PROBE_TYPE_PUSH, offer_pool, pool, NULL);
+    gst_harness_set_src_caps_str(h, CAPS_64x48);
+    GstBuffer* in = make_frame(0);
+    GstMapInfo map;
+    gst_buffer_map(in, &map, GST_MAP_WRITE);
+    for (gsize b = 0; b < map.size; ++b) map.data[b] = (guint8)(b * 37 + b / 251);
+    gst_buffer_unmap(in, &map);
+    fail_unless_equals_int(gst_harness_push(h, in), GST_FLOW_OK);
+    gst_harness_push_event(h, gst_event_new_eos());
+    GstBuffer* out = gst_harness_pull(h);
+    fail_unless(out != NULL && out->pool == pool);
+    if (!is_padded) {
+      tight = gst_buffer_copy_deep(out);
+    } else {
+      GstVideoFrame a, b;
+      fail_unless(gst_video_frame_map(&a, &info, tight, GST_MAP_READ));
+      fail_unless(gst_video_frame_map(&b, &info, out, GST_MAP_READ));
+      for (guint p = 0; p < 3; ++p) {
+        fail_unless(GST_VIDEO_FRAME_PLANE_STRIDE(&b, p) > GST_VIDEO_FRAME_PLANE_STRIDE(&a, p), "the rows are no wider");
+        for (gint y = 0; y < GST_VIDEO_FRAME_COMP_HEIGHT(&a, p); ++y)
+          fail_unless(memcmp((guint8*)GST_VIDEO_FRAME_PLANE_DATA(&a, p) + y * GST_VIDEO_FRAME_PLANE_STRIDE(&a, p),
+                             (guint8*)GST_VIDEO_FRAME_PLANE_DATA(&b, p) + y * GST_VIDEO_FRAME_PLANE_STRIDE(&b, p),
+                             GST_VIDEO_FRAME_COMP_WIDTH(&a, p)) == 0, "plane %u, row %d", p, y);
+      }
+      gst_video_frame_unmap(&a);
+      gst_video_frame_unmap(&b);
+      gst_buffer_unref(tight);
+    }
+    gst_buffer_unref(out);
+    gst_caps_unref(caps);
+    gst_harness_teardown(h);
+    gst_object_unref(pool);
+  }
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 GST_START_TEST(check_13_undersized_buffer) {
   GstHarness* h = make_harness(NULL);
   GstBus* bus = gst_bus_new();
@@ -472,31 +550,22 @@ GST_START_TEST(check_14_allocation) {
   GstBufferPool* pool = NULL;
   guint size, min, max;
   gst_query_parse_nth_allocation_pool(query, 0, &pool, &size, &min, &max);
-  if (pool) {
-    GstStructure* config = gst_buffer_pool_get_config(pool);
-    gst_buffer_pool_config_set_params(config, caps, size, min, max);
-    fail_unless(gst_buffer_pool_set_config(pool, config));
-    fail_unless(gst_buffer_pool_set_active(pool, TRUE));
-    GstBuffer* buffer = NULL;
-    fail_unless_equals_int(gst_buffer_pool_acquire_buffer(pool, &buffer, NULL), GST_FLOW_OK);
-    gst_buffer_unref(buffer);
-    gst_buffer_pool_set_active(pool, FALSE);
-    gst_object_unref(pool);
-  }
+  fail_unless(pool != NULL);
+  GstStructure* config = gst_buffer_pool_get_config(pool);
+  gst_buffer_pool_config_set_params(config, caps, size, min, max);
+  fail_unless(gst_buffer_pool_set_config(pool, config));
+  fail_unless(gst_buffer_pool_set_active(pool, TRUE));
+  GstBuffer* buffer = NULL;
+  fail_unless_equals_int(gst_buffer_pool_acquire_buffer(pool, &buffer, NULL), GST_FLOW_OK);
+  gst_buffer_unref(buffer);
+  gst_buffer_pool_set_active(pool, FALSE);
+  gst_object_unref(pool);
   gst_query_unref(query);
   gst_caps_unref(caps);
   gst_object_unref(pad);
   gst_harness_teardown(h);
 }
 GST_END_TEST
-
-static GstPadProbeReturn offer_pool(GstPad* pad, GstPadProbeInfo* info, gpointer pool) {
-  (void)pad;
-  GstQuery* query = GST_PAD_PROBE_INFO_QUERY(info);
-  if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION) return GST_PAD_PROBE_OK;
-  gst_query_add_allocation_pool(query, pool, 256 * 192 * 3 / 2, 0, 0);
-  return GST_PAD_PROBE_HANDLED;
-}
 
 GST_START_TEST(check_14_pool_of_downstream) {
   GstBufferPool* pool = gst_video_buffer_pool_new();
@@ -520,6 +589,42 @@ GST_START_TEST(check_14_pool_of_downstream) {
   gst_object_unref(out);
   gst_object_unref(pipeline);
   gst_object_unref(pool);
+}
+GST_END_TEST
+
+typedef struct {
+  GstAllocator parent;
+  gint allocations;
+} CountingAllocator;
+typedef GstAllocatorClass CountingAllocatorClass;
+G_DEFINE_TYPE(CountingAllocator, counting_allocator, GST_TYPE_ALLOCATOR)
+
+static GstMemory* count_and_alloc(GstAllocator* allocator, gsize size, GstAllocationParams* params) {
+  g_atomic_int_inc(&((CountingAllocator*)allocator)->allocations);
+  return gst_allocator_alloc(NULL, size, params); /* which is also who frees it */
+}
+static void counting_allocator_class_init(CountingAllocatorClass* type) { type->alloc = count_and_alloc; }
+static void counting_allocator_init(CountingAllocator* allocator) { (void)allocator; }
+
+GST_START_TEST(check_14_allocator_of_downstream) {
+  CountingAllocator* allocator = g_object_new(counting_allocator_get_type(), NULL);
+  gst_object_ref_sink(allocator);
+  GstAllocationParams params = {.align = 63, .prefix = 64};
+  GstHarness* h = gst_harness_new("flashvsr");
+  gst_harness_set_propose_allocator(h, gst_object_ref(allocator), &params);
+  gst_harness_set_src_caps_str(h, CAPS_64x48);
+  push_frames(h, 0, 3);
+  gst_harness_push_event(h, gst_event_new_eos());
+  for (guint i = 0; i < 3; ++i) {
+    GstBuffer* buffer = gst_harness_pull(h);
+    fail_unless(buffer != NULL);
+    fail_unless_equals_int(gst_buffer_peek_memory(buffer, 0)->offset, 64);
+    fail_unless_equals_int(gst_buffer_peek_memory(buffer, 0)->align & 63, 63);
+    gst_buffer_unref(buffer);
+  }
+  fail_unless(g_atomic_int_get(&allocator->allocations) > 0);
+  gst_harness_teardown(h);
+  gst_object_unref(allocator);
 }
 GST_END_TEST
 
@@ -741,9 +846,11 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, check_10_sizes_back);
   tcase_add_test(tcase, check_11_interlaced);
   tcase_add_test(tcase, check_12_padded_strides);
+  tcase_add_test(tcase, check_12_padded_pool_of_downstream);
   tcase_add_test(tcase, check_13_undersized_buffer);
   tcase_add_test(tcase, check_14_allocation);
   tcase_add_test(tcase, check_14_pool_of_downstream);
+  tcase_add_test(tcase, check_14_allocator_of_downstream);
   tcase_add_test(tcase, check_14_engine_options);
   tcase_add_test(tcase, check_15_small_pool);
   tcase_add_test(tcase, check_16_latency);

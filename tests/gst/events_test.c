@@ -415,6 +415,30 @@ GST_START_TEST(check_33_segment_seeks) {
 }
 GST_END_TEST
 
+/* What ends a stretch of frames comes after all of them. */
+GST_START_TEST(check_33_ends_come_after_the_frames) {
+  GstHarness* h = make_harness(NULL);
+  Trace* trace = trace_pad(h->element);
+  g_free(trace_take(trace));
+  push_frames(h, 0, 10);
+  gst_harness_push_event(h, gst_event_new_segment_done(GST_FORMAT_TIME, 10 * FRAME_TIME));
+  fail_unless_trace(trace, "B0-B9 segment-done");
+  push_frames(h, 10, 40);
+  gst_harness_push_event(h, gst_event_new_stream_group_done(1));
+  fail_unless_trace(trace, "B10-B39 stream-group-done");
+  push_frames(h, 40, 43);
+  GstQuery* query = gst_query_new_drain();
+  GstPad* pad = gst_element_get_static_pad(h->element, "sink");
+  fail_unless(gst_pad_query(pad, query));
+  fail_unless_trace(trace, "B40-B42");
+  gst_query_unref(query);
+  gst_object_unref(pad);
+  gst_harness_teardown(h);
+  trace_free(trace);
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 static GstPadProbeReturn seek_inside(GstPad* pad, GstPadProbeInfo* info, gpointer user) {
   gint* seeks = user;
   GstBuffer* buffer = GST_PAD_PROBE_INFO_BUFFER(info);
@@ -768,6 +792,7 @@ int main(int argc, char** argv) {
   tcase_add_test(tcase, check_32_seeks_in_paused);
   tcase_add_test(tcase, check_32_seek_from_a_probe);
   tcase_add_test(tcase, check_33_segment_seeks);
+  tcase_add_test(tcase, check_33_ends_come_after_the_frames);
   tcase_add_loop_test(tcase, check_34_downstream_flow, 0, G_N_ELEMENTS(kFlows));
   tcase_add_test(tcase, check_34_error_after_eos);
   tcase_add_test(tcase, check_36_metas);

@@ -200,6 +200,7 @@ GST_START_TEST(check_42_faults_end_in_one_message_and_can_be_restarted) {
   static const struct { const gchar *name, *status; gint domain_is_library, code; } kFaults[] = {
       {"FLASHVSR_FAKE_FAIL_CHUNK", "-7", TRUE, GST_LIBRARY_ERROR_FAILED},
       {"FLASHVSR_FAKE_FAIL_CHUNK", "-5", FALSE, GST_RESOURCE_ERROR_NO_SPACE_LEFT},
+      {"FLASHVSR_FAKE_FAIL_CHUNK", "-4", FALSE, GST_RESOURCE_ERROR_OPEN_READ_WRITE}, /* the GPU is lost */
       {"FLASHVSR_FAKE_FAIL_SEND", "-7", TRUE, GST_LIBRARY_ERROR_FAILED},
       {"FLASHVSR_FAKE_FAIL_RECEIVE", "-7", TRUE, GST_LIBRARY_ERROR_FAILED},
       {"FLASHVSR_FAKE_SESSION_STATUS", "-5", FALSE, GST_RESOURCE_ERROR_NO_SPACE_LEFT},
@@ -211,9 +212,14 @@ GST_START_TEST(check_42_faults_end_in_one_message_and_can_be_restarted) {
   GstElement *sink = gst_bin_get_by_name(GST_BIN(p), "sink");
   g_signal_connect(sink, "handoff", G_CALLBACK(count_buffer), &count);
   gst_object_unref(sink);
-  for (guint i = 0; i < G_N_ELEMENTS(kFaults); i++) {
+  GRand *random = g_rand_new_with_seed(42);
+  for (guint round = 0; round < 3 * G_N_ELEMENTS(kFaults); round++) {
+    const guint i = round % G_N_ELEMENTS(kFaults);
     const gboolean is_status = g_str_has_suffix(kFaults[i].name, "STATUS");
-    fake(kFaults[i].name, is_status ? kFaults[i].status : "2");
+    /* 60 frames are chunks 0 to 5, the last one by draining */
+    gchar *when = g_strdup_printf("%d", g_rand_int_range(random, 0, 6));
+    fake(kFaults[i].name, is_status ? kFaults[i].status : when);
+    g_free(when);
     fake("FLASHVSR_FAKE_FAIL_STATUS", kFaults[i].status);
     GError *error = run_to_end(p, 10);
     fail_unless(error != NULL, "%s=%s: no error", kFaults[i].name, kFaults[i].status);
@@ -239,6 +245,32 @@ GST_START_TEST(check_42_faults_end_in_one_message_and_can_be_restarted) {
     fail_unless_equals_int(count, 60);
     gst_element_set_state(p, GST_STATE_NULL);
   }
+  g_rand_free(random);
+  close_pipeline(p, NULL);
+}
+GST_END_TEST
+
+GST_START_TEST(check_42_full_disk) {
+  /* More frames than fit inside: upstream is still there to be told. */
+  GstElement *p = launch("videotestsrc num-buffers=400 ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! flashvsr ! "
+                         "filesink name=sink location=/dev/full", NULL);
+  GError *error = run_to_end(p, 10);
+  fail_unless(g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT), "%s", error ? error->message : "no error");
+  g_error_free(error);
+  /* The sink has said it: we add nothing. */
+  GstBus *bus = gst_element_get_bus(p);
+  GstMessage *m;
+  while ((m = gst_bus_timed_pop_filtered(bus, 50 * GST_MSECOND, GST_MESSAGE_ERROR))) {
+    fail_if(g_str_has_prefix(GST_OBJECT_NAME(GST_MESSAGE_SRC(m)), "flashvsr"));
+    gst_message_unref(m);
+  }
+  gst_object_unref(bus);
+  fail_unless_equals_int(gst_element_set_state(p, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
+  GstElement *sink = gst_bin_get_by_name(GST_BIN(p), "sink");
+  g_object_set(sink, "location", "/dev/null", NULL);
+  gst_object_unref(sink);
+  error = run_to_end(p, 10);
+  fail_unless(error == NULL, "%s", error ? error->message : "");
   close_pipeline(p, NULL);
 }
 GST_END_TEST
@@ -293,31 +325,58 @@ GST_START_TEST(check_44_lost_frames_do_not_begin_anew) {
 }
 GST_END_TEST
 
-GST_START_TEST(check_45_through_a_file) {
-  /* videoconvert, an encoder and a muxer that everybody has. */
-  gchar *file = g_build_filename(g_get_tmp_dir(), "flashvsr-check-45.mkv", NULL);
-  gchar *text = g_strdup_printf(
-      "videotestsrc num-buffers=53 ! video/x-raw,format=I420,width=80,height=46,framerate=30000/1001 ! flashvsr scale=2 ! "
-      "videoconvert ! jpegenc ! matroskamux ! filesink location=%s", file);
+static gint64 duration_of(const gchar *file, const gchar *demuxer) {
+  gchar *text = g_strdup_printf("filesrc location=%s ! %s ! fakesink", file, demuxer);
   GstElement *p = launch(text, NULL);
-  GError *error = run_to_end(p, 20);
-  fail_unless(error == NULL, "%s", error ? error->message : "");
+  gint64 duration = -1;
+  to_state(p, GST_STATE_PAUSED);
+  fail_unless(gst_element_query_duration(p, GST_FORMAT_TIME, &duration));
   close_pipeline(p, NULL);
   g_free(text);
-  text = g_strdup_printf("filesrc location=%s ! matroskademux ! jpegdec ! fakesink name=sink sync=false", file);
-  Times times;
-  p = launch(text, &times);
-  error = run_to_end(p, 20);
-  fail_unless(error == NULL, "%s", error ? error->message : "");
-  fail_unless_equals_int(n_times(&times), 53);
-  for (guint i = 0; i < 53; i++) {
-    const GstClockTime due = gst_util_uint64_scale(i * GST_SECOND, 1001, 30000);
-    const GstClockTime pts = g_array_index(times.pts, GstClockTime, i);
-    fail_unless(ABS(GST_CLOCK_DIFF(due, pts)) <= (GstClockTimeDiff)GST_MSECOND); /* Matroska counts milliseconds */
+  return duration;
+}
+
+GST_START_TEST(check_45_through_a_file) {
+  /* An encoder and a muxer that everybody has, and those that everybody uses. */
+  static const struct { const gchar *encoder, *muxer, *demuxer, *decoder; guint frames_with_times; } kFiles[] = {
+      {"jpegenc", "matroskamux", "matroskademux", "jpegdec", 53},
+      {"x264enc", "mp4mux", "qtdemux", "h264parse", 0}, /* in the order of decoding */
+  };
+  gchar *file = g_build_filename(g_get_tmp_dir(), "flashvsr-check-45", NULL);
+  for (guint i = 0; i < G_N_ELEMENTS(kFiles); i++) {
+    GstElementFactory *encoder = gst_element_factory_find(kFiles[i].encoder), *muxer = gst_element_factory_find(kFiles[i].muxer);
+    const gboolean is_here = encoder && muxer;
+    g_clear_object(&encoder);
+    g_clear_object(&muxer);
+    if (!is_here) {
+      g_print("# no %s or %s here\n", kFiles[i].encoder, kFiles[i].muxer);
+      continue;
+    }
+    gchar *text = g_strdup_printf(
+        "videotestsrc num-buffers=53 ! video/x-raw,format=I420,width=80,height=46,framerate=30000/1001 ! flashvsr scale=2 ! "
+        "videoconvert ! %s ! %s ! filesink location=%s", kFiles[i].encoder, kFiles[i].muxer, file);
+    GstElement *p = launch(text, NULL);
+    GError *error = run_to_end(p, 20);
+    fail_unless(error == NULL, "%s", error ? error->message : "");
+    close_pipeline(p, NULL);
+    g_free(text);
+    text = g_strdup_printf("filesrc location=%s ! %s ! %s ! fakesink name=sink sync=false", file, kFiles[i].demuxer, kFiles[i].decoder);
+    Times times;
+    p = launch(text, &times);
+    error = run_to_end(p, 20);
+    fail_unless(error == NULL, "%s", error ? error->message : "");
+    fail_unless_equals_int(n_times(&times), 53);
+    for (guint n = 0; n < kFiles[i].frames_with_times; n++) {
+      const GstClockTime due = gst_util_uint64_scale(n * GST_SECOND, 1001, 30000);
+      const GstClockTime pts = g_array_index(times.pts, GstClockTime, n);
+      fail_unless(ABS(GST_CLOCK_DIFF(due, pts)) <= (GstClockTimeDiff)GST_MSECOND); /* Matroska counts milliseconds */
+    }
+    close_pipeline(p, &times);
+    g_free(text);
+    const gint64 due = (gint64)gst_util_uint64_scale(53 * GST_SECOND, 1001, 30000), duration = duration_of(file, kFiles[i].demuxer);
+    fail_unless(ABS(duration - due) <= (gint64)(2 * GST_MSECOND), "%s: %" G_GINT64_FORMAT " ns, not %" G_GINT64_FORMAT, kFiles[i].muxer, duration, due);
+    g_unlink(file);
   }
-  close_pipeline(p, &times);
-  g_unlink(file);
-  g_free(text);
   g_free(file);
 }
 GST_END_TEST
@@ -422,6 +481,7 @@ static Suite *pipeline_suite(void) {
   tcase_add_test(t, check_33_segment_loops);
   tcase_add_test(t, check_41_sound_and_pictures_preroll_with_default_queues);
   tcase_add_test(t, check_42_faults_end_in_one_message_and_can_be_restarted);
+  tcase_add_test(t, check_42_full_disk);
   tcase_add_test(t, check_43_two_in_one_process);
   tcase_add_test(t, check_44_lost_frames_do_not_begin_anew);
   tcase_add_test(t, check_45_through_a_file);

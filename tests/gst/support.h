@@ -187,6 +187,7 @@ typedef struct Outcome {
   guint frames;
   GstClockTime last_end; /* PTS and duration of the last */
   guint qos_messages;
+  guint64 qos_processed, qos_dropped; /* in the last of them */
 } Outcome;
 
 static GstPadProbeReturn count_probe(GstPad* pad, GstPadProbeInfo* info, gpointer user) {
@@ -216,8 +217,13 @@ static void wait_for_end(GstElement* pipeline, Outcome* outcome, GstClockTime ti
     GstMessage* message = gst_bus_timed_pop_filtered(bus, left * 1000, GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_QOS);
     if (!message) continue;
     if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS) outcome->is_eos = TRUE;
-    else if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_QOS) outcome->qos_messages++;
-    else gst_message_parse_error(message, &outcome->error, NULL);
+    else if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) gst_message_parse_error(message, &outcome->error, NULL);
+    else {
+      GstFormat format;
+      outcome->qos_messages++;
+      gst_message_parse_qos_stats(message, &format, &outcome->qos_processed, &outcome->qos_dropped);
+      fail_unless_equals_int(format, GST_FORMAT_BUFFERS);
+    }
     gst_message_unref(message);
   }
   gst_object_unref(bus);
