@@ -15,11 +15,62 @@
 #include <gst/rtsp-server/rtsp-server.h>
 #include <string.h>
 
+/* Links a pad of the camera's to the branch for its kind, if there is one that is still free: "video" or "audio", which is
+   also what the branch's first element is called. By hand, since GStreamer's own late links trip over each other (1.22)
+   when sound and pictures come at the same time. */
+static void on_pad_added(GstElement* camera, GstPad* pad, gpointer user) {
+  GstObject* bin = gst_object_get_parent(GST_OBJECT(camera));
+  GstCaps* caps = gst_pad_query_caps(pad, NULL);
+  const GstStructure* stream = gst_caps_is_any(caps) || gst_caps_is_empty(caps) ? NULL : gst_caps_get_structure(caps, 0);
+  const gchar* media = stream ? gst_structure_get_string(stream, "media") : NULL;
+  const gchar* encoding = stream ? gst_structure_get_string(stream, "encoding-name") : NULL;
+  GstElement* branch = media ? gst_bin_get_by_name(GST_BIN(bin), media) : NULL;
+  GstPad* sink = branch ? gst_element_get_static_pad(branch, "sink") : NULL;
+  (void)user;
+  if (sink && !gst_pad_is_linked(sink) && GST_PAD_LINK_FAILED(gst_pad_link(pad, sink)))
+    g_printerr("The camera's %s is %s, which is not passed on.\n", media, encoding ? encoding : "of no known kind");
+  g_clear_object(&sink);
+  g_clear_object(&branch);
+  gst_caps_unref(caps);
+  gst_object_unref(bin);
+}
+
+static void on_no_more_pads(GstElement* camera, gpointer user) {
+  static const gchar* const kBranches[] = {"video", "audio"};
+  GstObject* bin = gst_object_get_parent(GST_OBJECT(camera));
+  (void)user;
+  for (guint i = 0; i < G_N_ELEMENTS(kBranches); ++i) {
+    GstElement* branch = gst_bin_get_by_name(GST_BIN(bin), kBranches[i]);
+    GstPad* sink = branch ? gst_element_get_static_pad(branch, "sink") : NULL;
+    /* Whoever watches would wait for it in vain. */
+    if (sink && !gst_pad_is_linked(sink)) {
+      g_printerr("The camera has no %s.\n", i == 0 ? "H.264 video" : "AAC sound: leave --sound away");
+      GST_ELEMENT_ERROR(camera, STREAM, WRONG_TYPE, ("No %s.", kBranches[i]), (NULL));
+    }
+    g_clear_object(&sink);
+    g_clear_object(&branch);
+  }
+  gst_object_unref(bin);
+}
+
+static void configure(GstRTSPMediaFactory* factory, GstRTSPMedia* media, gpointer user) {
+  GstElement* bin = gst_rtsp_media_get_element(media);
+  GstElement* camera = gst_bin_get_by_name(GST_BIN(bin), "in");
+  (void)factory, (void)user;
+  if (camera) {
+    g_signal_connect(camera, "pad-added", G_CALLBACK(on_pad_added), NULL);
+    g_signal_connect(camera, "no-more-pads", G_CALLBACK(on_no_more_pads), NULL);
+    gst_object_unref(camera);
+  }
+  gst_object_unref(bin);
+}
+
 static void add(GstRTSPServer* server, const gchar* path, const gchar* line) {
   GstRTSPMountPoints* mounts = gst_rtsp_server_get_mount_points(server);
   GstRTSPMediaFactory* factory = gst_rtsp_media_factory_new();
   gst_rtsp_media_factory_set_launch(factory, line);
   gst_rtsp_media_factory_set_shared(factory, TRUE); /* one model, however many watch */
+  g_signal_connect(factory, "media-configure", G_CALLBACK(configure), NULL);
   gst_rtsp_mount_points_add_factory(mounts, path, factory);
   g_object_unref(mounts);
 }
@@ -70,11 +121,11 @@ int main(int argc, char** argv) {
   }
   /* The sound must be held back as long as the model looks ahead; its queue has room for that. */
   gchar* line = g_strdup_printf(
-      "( rtspsrc name=in location=\"%s\" latency=%d  in. ! application/x-rtp,media=video ! rtph264depay ! h264parse ! "
+      "( rtspsrc name=in location=\"%s\" latency=%d  rtph264depay name=video ! h264parse ! "
       "avdec_h264 ! videoconvert ! flashvsr scale=%.6g %s ! videoconvert ! x264enc tune=zerolatency key-int-max=50 ! "
       "rtph264pay name=pay0 pt=96 config-interval=1 %s )",
       uri, latency, scale, filter ? filter : "",
-      has_sound ? "in. ! application/x-rtp,media=audio ! rtpmp4gdepay ! aacparse ! queue max-size-buffers=0 max-size-bytes=0 "
+      has_sound ? "rtpmp4gdepay name=audio ! aacparse ! queue max-size-buffers=0 max-size-bytes=0 "
                   "max-size-time=5000000000 ! rtpmp4gpay name=pay1 pt=97"
                 : "");
   add(server, "/enlarged", line);
