@@ -83,8 +83,9 @@ Version decide_version(const std::string& dit_file, const std::string& projector
                    ". Set model-version to v1 or v1.1; mixed versions give ghosting and shifted colours.");
     return *projector;
   }
-  for (const auto& [file, found] : {std::make_pair(&dit_file, dit), std::make_pair(&projector_file, projector)}) {
-    FLASHVSR_CHECK(!found || *found == *asked, ErrorCode::kModelInvalid, *file, " is a ", found ? version_name(*found) : "",
+  const std::pair<std::string, std::optional<Version>> files[] = {{dit_file, dit}, {projector_file, projector}};
+  for (const auto& [file, found] : files) {
+    FLASHVSR_CHECK(!found || *found == *asked, ErrorCode::kModelInvalid, file, " is a ", found ? version_name(*found) : "",
                    " file, but model-version is ", version_name(*asked));
   }
   if (dit.has_value() != projector.has_value()) {
