@@ -18,15 +18,17 @@ namespace flashvsr_gst {
 
 class IntervalMeter {
  public:
-  // Takes the time of the next frame in ns, -1: none. Returns the median of the last `window`
-  // steps, 0 while there are fewer. A frame without time, a step that is not forward or longer
-  // than a second is no rate: counting begins again behind it.
-  int64_t add(int64_t time, size_t window);
+  // Takes the time of the next frame in ns, -1: none, and keeps the last `window` steps. A frame without time, a step
+  // that is not forward or longer than a second is no rate: counting begins again behind it.
+  void add(int64_t time, size_t window);
+  // Of the steps kept; 0 while they do not fill the window.
+  int64_t median() const;
   void reset();
 
  private:
   static constexpr int64_t kLongest = 1000000000;
   std::deque<int64_t> steps_;
+  size_t window_ = 0;
   int64_t last_ = -1;
 };
 

@@ -59,10 +59,11 @@ void gst_flash_vsr_measure_interval(GstFlashVsr* self, gint64 time) {
   Stream* stream = self->stream;
   {
     std::lock_guard<std::mutex> lock(stream->clock_mutex);
-    const gint64 interval = stream->interval_meter.add(time, static_cast<size_t>(stream->max_delay));
+    stream->interval_meter.add(time, static_cast<size_t>(stream->max_delay));
+    if (!stream->is_live) return;
     // More than a tenth longer, as with the deadline; and only longer: each change glitches.
-    const gint64 now = static_cast<gint64>(stream->frame_duration);
-    if (!stream->is_live || interval <= now + now / 10) return;
+    const gint64 interval = stream->interval_meter.median(), now = static_cast<gint64>(stream->frame_duration);
+    if (interval <= now + now / 10) return;
     GST_INFO_OBJECT(self, "frames come every %" GST_TIME_FORMAT ", not %" GST_TIME_FORMAT,
                     GST_TIME_ARGS(interval), GST_TIME_ARGS(now));
     stream->frame_duration = static_cast<GstClockTime>(interval);
