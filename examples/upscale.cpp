@@ -111,6 +111,37 @@ bool is_of(GstCaps* caps, const char* prefix) {
          g_str_has_prefix(gst_structure_get_name(gst_caps_get_structure(caps, 0)), prefix);
 }
 
+bool can_decode_the_same(GstElementFactory* factory, GstElementFactory* other) {
+  for (const GList* i = gst_element_factory_get_static_pad_templates(other); i; i = i->next) {
+    auto* kind = static_cast<GstStaticPadTemplate*>(i->data);
+    if (kind->direction != GST_PAD_SINK) continue;
+    GstCaps* caps = gst_static_pad_template_get_caps(kind);
+    const bool is_same = gst_element_factory_can_sink_any_caps(factory, caps);
+    gst_caps_unref(caps);
+    if (is_same) return true;
+  }
+  return false;
+}
+
+// Decoders in hardware leave their pictures in memory of their own (CUDA, GL, VA), and some want a display before they
+// begin. The model is what takes the time here, so that they are left for what nothing else decodes.
+void prefer_software_decoders() {
+  GList* decoders = gst_element_factory_list_get_elements(GST_ELEMENT_FACTORY_TYPE_DECODER, GST_RANK_MARGINAL);
+  for (GList* i = decoders; i; i = i->next) {
+    auto* hardware = GST_ELEMENT_FACTORY(i->data);
+    if (!gst_element_factory_list_is_type(hardware, GST_ELEMENT_FACTORY_TYPE_HARDWARE)) continue;
+    for (GList* j = decoders; j; j = j->next) {
+      auto* software = GST_ELEMENT_FACTORY(j->data);
+      if (gst_element_factory_list_is_type(software, GST_ELEMENT_FACTORY_TYPE_HARDWARE) ||
+          !can_decode_the_same(software, hardware))
+        continue;
+      gst_plugin_feature_set_rank(GST_PLUGIN_FEATURE(hardware), GST_RANK_NONE);
+      break;
+    }
+  }
+  gst_plugin_feature_list_free(decoders);
+}
+
 // uridecodebin asks before each further element. FALSE: hand the stream out as it is, coded.
 gboolean on_autoplug_continue(GstElement*, GstPad*, GstCaps* caps, gpointer user) {
   auto& app = *static_cast<App*>(user);
@@ -199,6 +230,14 @@ GstElement* make_encoder(App& app) {
 
 void attach_video(App& app, GstPad* pad, GstCaps* caps) {
   app.has_video = true;
+  const GstCapsFeatures* memory = gst_caps_get_features(caps, 0);
+  if (memory && !gst_caps_features_is_equal(memory, GST_CAPS_FEATURES_MEMORY_SYSTEM_MEMORY)) {
+    gchar* name = gst_caps_features_to_string(memory);
+    app.error = format("the only decoder for this video here leaves its pictures in %s; install one that does not "
+                       "(gstreamer1.0-libav)", name);
+    g_free(name);
+    return;
+  }
   std::vector<GstElement*> chain = {add(app, "queue"), add(app, "videoconvert")};
   const char* mode = gst_structure_get_string(gst_caps_get_structure(caps, 0), "interlace-mode");
   if (mode && !g_str_equal(mode, "progressive")) {
@@ -600,5 +639,6 @@ int main(int argc, char** argv) {
   Options options;
   if (!parse(argc, argv, options)) return 2;
   gst_pb_utils_init();
+  prefer_software_decoders();
   return run(options);
 }

@@ -14,8 +14,20 @@ gi.require_version('Gst', '1.0')
 from gi.repository import GLib, Gst  # noqa: E402
 
 
+def prefer_software_decoders():
+    """Decoders in hardware leave pictures in memory of their own: they are for what nothing else decodes."""
+    kind = Gst.ELEMENT_FACTORY_TYPE_DECODER
+    decoders = Gst.ElementFactory.list_get_elements(kind, Gst.Rank.MARGINAL)
+    hardware = [d for d in decoders if d.list_is_type(Gst.ELEMENT_FACTORY_TYPE_HARDWARE)]
+    for decoder in hardware:
+        sinks = [t.get_caps() for t in decoder.get_static_pad_templates() if t.direction == Gst.PadDirection.SINK]
+        if any(d.can_sink_any_caps(caps) for d in decoders if d not in hardware for caps in sinks):
+            decoder.set_rank(Gst.Rank.NONE)
+
+
 def main(source, target, settings):
     Gst.init(None)
+    prefer_software_decoders()
     pipeline = Gst.parse_launch(
         'uridecodebin name=in ! video/x-raw ! videoconvert ! flashvsr name=filter '
         '! videoconvert ! x264enc ! h264parse ! matroskamux ! filesink name=out')
