@@ -129,19 +129,26 @@ GST_START_TEST(check_06_every_frame_once) {
 }
 GST_END_TEST
 
+/* How many are out when no more come, and all of them, in order, after EOS. */
 GST_START_TEST(check_06_before_eos) {
-  GstHarness* h = make_harness(NULL);
-  push_frames(h, 0, 24);
-  expect_waiting(h, 0);
-  push_frames(h, 24, 25);
-  expect_waiting(h, 21);
-  push_frames(h, 25, 33);
-  expect_waiting(h, 29);
-  push_frames(h, 33, 41);
-  expect_waiting(h, 37);
-  gst_harness_push_event(h, gst_event_new_eos());
-  pull_frames(h, 0, 41);
-  gst_harness_teardown(h);
+  static const struct {
+    const gchar* settings;
+    guint in, before_eos;
+  } table[] = {
+      {"", 0, 0},   {"", 1, 0},   {"", 4, 0},   {"", 5, 0},   {"", 21, 0},  {"", 24, 0},   {"", 25, 21},
+      {"", 26, 21}, {"", 32, 21}, {"", 33, 29}, {"", 34, 29}, {"", 41, 37}, {"", 42, 37}, {"", 100, 93},
+      {"startup=primed", 1, 0},  {"startup=primed", 11, 0},  {"startup=primed", 12, 8}, {"startup=primed", 19, 8},
+      {"startup=primed", 20, 16}, {"startup=primed", 50, 40},
+  };
+  for (guint i = 0; i < G_N_ELEMENTS(table); ++i) {
+    GstHarness* h = make_harness(table[i].settings);
+    push_frames(h, 0, table[i].in);
+    expect_waiting(h, table[i].before_eos);
+    gst_harness_push_event(h, gst_event_new_eos());
+    fail_unless_equals_int(gst_harness_buffers_in_queue(h), table[i].in);
+    pull_frames(h, 0, table[i].in);
+    gst_harness_teardown(h);
+  }
   check_engine_is_clean();
 }
 GST_END_TEST
@@ -158,6 +165,7 @@ GST_START_TEST(check_07_times_and_flags) {
     if (i % 3 == 0) GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_GAP);
     if (i % 5 == 0) GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_CORRUPTED);
     if (i % 7 == 0) GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_DROPPABLE);
+    if (i % 4 == 0) GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_MARKER);
     fail_unless_equals_int(gst_harness_push(h, buffer), GST_FLOW_OK);
   }
   gst_harness_push_event(h, gst_event_new_eos());
@@ -172,6 +180,7 @@ GST_START_TEST(check_07_times_and_flags) {
     fail_unless_equals_int(GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_GAP), i % 3 == 0);
     fail_unless_equals_int(GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED), i % 5 == 0);
     fail_unless_equals_int(GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DROPPABLE), i % 7 == 0);
+    fail_unless_equals_int(GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_MARKER), i % 4 == 0);
     gst_buffer_unref(buffer);
   }
   gst_harness_teardown(h);

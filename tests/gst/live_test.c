@@ -212,20 +212,6 @@ GST_START_TEST(scene_cut_starts_anew) {
 }
 GST_END_TEST
 
-GST_START_TEST(startup_primed) {
-  GstHarness* h = make_harness("startup=primed");
-  push_frames(h, 0, 11);
-  expect_waiting(h, 0);
-  push_frames(h, 11, 12);
-  expect_waiting(h, 8);
-  push_frames(h, 12, 20);
-  expect_waiting(h, 16);
-  gst_harness_push_event(h, gst_event_new_eos());
-  pull_frames(h, 0, 20);
-  gst_harness_teardown(h);
-}
-GST_END_TEST
-
 static guint count_stats(GstBus* bus) {
   guint count = 0;
   GstMessage* message;
@@ -263,7 +249,6 @@ int main(int argc, char** argv) {
   suite_add_tcase(suite, tcase);
   tcase_set_timeout(tcase, 120);
   tcase_add_test(tcase, scene_cut_starts_anew);
-  tcase_add_test(tcase, startup_primed);
   tcase_add_test(tcase, stats_messages);
   tcase_add_test(tcase, stall_drains);
   tcase_add_test(tcase, overload_none);

@@ -72,7 +72,7 @@ if [[ " $parts " == *" asan "* || " $parts " == *" stress "* ]]; then
   finds_planted check_39_asan_finds_a_planted_leak "$work/planted"
   programs=$folder/asan/tests/gst
   if [[ " $parts " == *" asan "* ]]; then
-    for test in basics flow events live pipeline scenarios stress fuzz; do run "check_39_asan_$test" "$programs/gst_${test}_test"; done
+    for test in basics events live pipeline scenarios stress fuzz; do run "check_39_asan_$test" "$programs/gst_${test}_test"; done
   fi
   if [[ " $parts " == *" stress "* ]]; then
     for round in 1 2 3 4 5; do
@@ -95,7 +95,7 @@ if [[ " $parts " == *" valgrind "* ]]; then
     glib=$(pkg-config --variable=prefix glib-2.0)/share/glib-2.0/valgrind/glib.supp
     [ ! -r "$glib" ] || memcheck+=(--suppressions="$glib")
     finds_planted check_39_valgrind_finds_a_planted_leak "${memcheck[@]}" "$work/planted"
-    for test in basics flow events live pipeline scenarios; do
+    for test in basics events live pipeline scenarios; do
       run_memcheck "check_39_valgrind_$test" "${memcheck[@]}" "$folder/valgrind/tests/gst/gst_${test}_test"
     done
   fi

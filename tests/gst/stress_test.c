@@ -3,7 +3,9 @@
  *
  * The harness' own pusher asserts that caps are taken, which a flush or a state change makes
  * untrue, so frames come from a pusher of ours that takes any answer. */
-#include "harness.h"
+#include <stdio.h>
+
+#include "support.h"
 
 typedef struct {
   GstHarness *h;
@@ -93,17 +95,17 @@ static void set_some_property(GstElement *element, guint n) {
 }
 
 static void stress(gboolean has_reconfigure, gboolean has_flush, gboolean has_states, const gchar *chunk_ms) {
-  fake("FLASHVSR_FAKE_CHUNK_MS", chunk_ms);
+  g_setenv("FLASHVSR_FAKE_CHUNK_MS", chunk_ms, TRUE);
   if (has_states) {
     /* A pad that goes down and up between a push's sticky events and its buffer says "data flow before segment":
      * the core's own, with any element. The rounds without state changes forbid every critical. */
     _gst_check_expecting_log = TRUE;
     g_log_set_always_fatal(G_LOG_FATAL_MASK);
   }
-  Stress s = {.h = gst_harness_new(FLASHVSR_NAME), .is_running = 1, .has_flush = has_flush};
-  s.caps[0] = gst_caps_from_string(SMALL_CAPS);
+  Stress s = {.h = gst_harness_new("flashvsr"), .is_running = 1, .has_flush = has_flush};
+  s.caps[0] = gst_caps_from_string(CAPS_64x48);
   s.caps[1] = gst_caps_from_string("video/x-raw,format=NV12,width=32,height=18,framerate=30/1");
-  GstElement *element = filter_of(s.h);
+  GstElement *element = s.h->element;
   GThread *push = g_thread_new("push", pusher, &s), *eat = g_thread_new("eat", eater, &s);
   GRand *random = g_rand_new_with_seed(26);
   const gint64 end = g_get_monotonic_time() + (gint64)(seconds() * G_TIME_SPAN_SECOND);
@@ -140,7 +142,8 @@ static void stress(gboolean has_reconfigure, gboolean has_flush, gboolean has_st
   gst_caps_unref(s.caps[0]);
   gst_caps_unref(s.caps[1]);
   g_rand_free(random);
-  finish(s.h);
+  gst_harness_teardown(s.h);
+  check_engine_is_clean();
 }
 
 GST_START_TEST(check_26_reconfigure_storm) { stress(TRUE, FALSE, FALSE, "0"); }
@@ -157,12 +160,15 @@ GST_END_TEST
 
 GST_START_TEST(memory_stays_the_same) {
   /* As many frames as the seconds allow; the second half must not need more memory than the first. */
-  GstHarness *h = open_harness("flashvsr scale=2", "video/x-raw,format=I420,width=32,height=32,framerate=25/1");
+  GstHarness *h = make_harness("scale=2");
+  gst_harness_set_src_caps_str(h, "video/x-raw,format=I420,width=32,height=32,framerate=25/1");
+  GstVideoInfo info;
+  gst_video_info_set_format(&info, GST_VIDEO_FORMAT_I420, 32, 32);
   gst_harness_set_drop_buffers(h, TRUE);
   const guint frames = (guint)(2000 * seconds());
   gulong middle = 0, pages = 0;
   for (guint i = 0; i < frames; i++) {
-    fail_unless_equals_int(gst_harness_push(h, make_frame(h, i)), GST_FLOW_OK);
+    fail_unless_equals_int(gst_harness_push(h, make_frame_of(&info, i)), GST_FLOW_OK);
     if (i == frames / 2 || i == frames - 1) {
       gchar *text = NULL;
       gulong total = 0;
@@ -177,7 +183,8 @@ GST_START_TEST(memory_stays_the_same) {
   g_print("# %u frames, %lu pages at the middle, %lu at the end\n", frames, middle, pages);
   if (!g_getenv("ASAN_OPTIONS")) /* whose quarantine grows */
     fail_unless(pages <= middle + 512, "%lu pages at the middle, %lu at the end", middle, pages);
-  finish(h);
+  gst_harness_teardown(h);
+  check_engine_is_clean();
 }
 GST_END_TEST
 
@@ -194,4 +201,7 @@ static Suite *stress_suite(void) {
   return s;
 }
 
-FLASHVSR_MAIN(stress_suite)
+int main(int argc, char **argv) {
+  gst_check_init(&argc, &argv);
+  return run_suite(stress_suite());
+}

@@ -18,6 +18,7 @@
 
 #define FRAME_TIME (40 * GST_MSECOND)
 #define CAPS_64x48 "video/x-raw,format=I420,width=64,height=48,framerate=25/1"
+#define WAIT_S 10
 #define SOURCE_64x48(n) "videotestsrc num-buffers=" #n " ! " CAPS_64x48
 
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -245,6 +246,20 @@ static Outcome run_line(const gchar* line, const gchar* out) {
   fail_unless_equals_int(gst_element_set_state(pipeline, GST_STATE_NULL), GST_STATE_CHANGE_SUCCESS);
   gst_object_unref(pipeline);
   return outcome;
+}
+
+/* Runs a pipeline to EOS or an error; the error is returned. */
+static GError* run_to_end(GstElement* pipeline, guint seconds) {
+  Outcome outcome = {0};
+  gst_element_set_state(pipeline, GST_STATE_PLAYING);
+  wait_for_end(pipeline, &outcome, seconds * GST_SECOND);
+  return outcome.error;
+}
+
+/* A handler of fakesink's "handoff". */
+static void count_buffer(GstElement* sink, GstBuffer* buffer, GstPad* pad, gpointer user) {
+  (void)sink, (void)buffer, (void)pad;
+  g_atomic_int_inc((gint*)user);
 }
 
 static guint64 stat_of(GstElement* element, const gchar* name) {

@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Checks on time: alone on the machine (suite timing, one after the other). */
-#include "harness.h"
+#include "support.h"
 
 static gdouble ms_since(gint64 begin) { return (g_get_monotonic_time() - begin) / 1e3; }
-
-static guint64 stat_of(GstElement *element, const gchar *name) {
-  GstStructure *stats = NULL;
-  guint64 value = 0;
-  g_object_get(element, "stats", &stats, NULL);
-  fail_unless(stats && gst_structure_get_uint64(stats, name, &value), "no %s in the statistics", name);
-  gst_structure_free(stats);
-  return value;
-}
 
 typedef struct {
   GMutex lock;
@@ -52,7 +43,7 @@ static GstPadProbeReturn come_late(GstPad *pad, GstPadProbeInfo *info, gpointer 
    late. Check 19: a sink that waits for the clock keeps frames in the element for its own processing-deadline too, which it
    adds to the pipeline's latency; nothing else is allowed for. */
 static void live(guint fps, guint frames, const gchar *chunk_ms, const gchar *sink_settings, gboolean has_jitter) {
-  fake("FLASHVSR_FAKE_CHUNK_MS", chunk_ms);
+  g_setenv("FLASHVSR_FAKE_CHUNK_MS", chunk_ms, TRUE);
   gchar *text = g_strdup_printf(
       "videotestsrc is-live=true num-buffers=%u ! video/x-raw,format=I420,width=64,height=48,framerate=%u/1 ! "
       "identity name=camera ! flashvsr name=f ! fakesink name=sink sync=true max-lateness=20000000 %s", frames, fps, sink_settings);
@@ -109,7 +100,7 @@ static void live(guint fps, guint frames, const gchar *chunk_ms, const gchar *si
   g_hash_table_unref(delays.in);
   g_rand_free(random);
   g_free(text);
-  fake_reset();
+  check_engine_is_clean();
 }
 
 GST_START_TEST(check_18_live_at_90_percent_drops_nothing) { live(30, 200, "240", "", FALSE); }
@@ -130,13 +121,13 @@ GST_END_TEST
 static gpointer push_until_refused(gpointer user) {
   GstHarness *h = user;
   GstFlowReturn flow = GST_FLOW_OK;
-  for (guint i = 0; i < 500 && flow == GST_FLOW_OK; i++) flow = gst_harness_push(h, make_frame(h, i));
+  for (guint i = 0; i < 500 && flow == GST_FLOW_OK; i++) flow = gst_harness_push(h, make_frame(i));
   return GINT_TO_POINTER(flow);
 }
 
 GST_START_TEST(check_21_flush_while_the_model_runs) {
-  fake("FLASHVSR_FAKE_CHUNK_MS", "3000");
-  GstHarness *h = open_harness(FLASHVSR_NAME, SMALL_CAPS);
+  g_setenv("FLASHVSR_FAKE_CHUNK_MS", "3000", TRUE);
+  GstHarness *h = make_harness(NULL);
   for (guint round = 0; round < 3; round++) {
     GThread *thread = g_thread_new("push", push_until_refused, h);
     g_usleep(150000); /* waits for room: a run takes 3 s */
@@ -153,12 +144,13 @@ GST_START_TEST(check_21_flush_while_the_model_runs) {
     gst_segment_init(&segment, GST_FORMAT_TIME);
     fail_unless(gst_harness_push_event(h, gst_event_new_segment(&segment)));
   }
-  finish(h);
+  gst_harness_teardown(h);
+  check_engine_is_clean();
 }
 GST_END_TEST
 
 GST_START_TEST(check_35_stop_at_any_time) {
-  fake("FLASHVSR_FAKE_CHUNK_MS", "3000");
+  g_setenv("FLASHVSR_FAKE_CHUNK_MS", "3000", TRUE);
   GError *error = NULL;
   GstElement *p = gst_parse_launch(
       "videotestsrc num-buffers=400 ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! flashvsr ! "
@@ -178,7 +170,8 @@ GST_START_TEST(check_35_stop_at_any_time) {
   fail_unless(worst < 500, "%.1f ms", worst);
   gst_element_set_state(p, GST_STATE_NULL);
   gst_object_unref(p);
-  fake_reset();
+  check_engine_is_clean();
+  g_unsetenv("FLASHVSR_FAKE_CHUNK_MS");
   p = gst_parse_launch("videotestsrc num-buffers=40 ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 ! flashvsr ! "
                        "fakesink name=sink sync=false signal-handoffs=true", &error);
   GstElement *sink = gst_bin_get_by_name(GST_BIN(p), "sink");
@@ -212,4 +205,7 @@ static Suite *timing_suite(void) {
   return s;
 }
 
-FLASHVSR_MAIN(timing_suite)
+int main(int argc, char **argv) {
+  gst_check_init(&argc, &argv);
+  return run_suite(timing_suite());
+}

@@ -59,7 +59,7 @@ for release in ${FLASHVSR_RELEASES:-trixie}; do
   [ "$version" != "$(pkg-config --modversion gstreamer-1.0)" ] || { skip "check_47_$release" "GStreamer $version, as here"; continue; }
   echo "# $release: GStreamer $version"
 
-  for test in flow basics events pipeline stress fuzz endurance live timing; do
+  for test in basics events pipeline scenarios stress fuzz endurance live timing; do
     # shellcheck disable=SC2016
     inside env GST_PLUGIN_PATH_1_0=/tmp/build/gst FLASHVSR_ENGINE_PATH=/tmp/build/tests/support/libflashvsr_fake.so \
       GST_REGISTRY_1_0=/tmp/registry CK_DEFAULT_TIMEOUT=120 G_DEBUG=fatal-criticals \
