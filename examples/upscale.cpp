@@ -5,6 +5,7 @@
 //   uridecodebin ─ video ─► videoconvert ─► flashvsr ─► videoconvert ─► x264enc ─► h264parse ─┐
 //               └─ audio, subtitles: as they are where the muxer takes them, else FLAC ───────┴─► mux ─► file
 //
+// With --from or --to it seeks before anything has reached the muxer: each pad is blocked until all are there and have sought.
 // Timestamps are the source's. The file is written beside OUTPUT under another name and takes its
 // place only when it is whole.
 #include <glib-unix.h>
@@ -24,6 +25,7 @@ namespace {
 struct Options {
   std::string input, output;
   std::vector<std::pair<std::string, std::string>> properties;  // of flashvsr
+  double from = 0, to = -1;                                     // seconds of the source; to < 0: its end
 };
 
 struct App {
@@ -32,6 +34,9 @@ struct App {
   GstElement* filter = nullptr;
   GstElement* output_format = nullptr;  // the capsfilter before the encoder
   GstElement* muxer = nullptr;
+  GstElement* source = nullptr;
+  GstClockTime from = 0, to = GST_CLOCK_TIME_NONE;
+  std::vector<std::pair<GstPad*, gulong>> blocked;  // pads that wait for the seek, and their probes
   bool has_video = false;
   std::string notes;  // what was done beyond the plain chain, one line each
   std::string error;
@@ -309,8 +314,33 @@ void attach_other(App& app, GstPad* pad, GstCaps* caps) {
   if (is_linked) attach(app, pad, chain);
 }
 
+bool wants_part(const App& app) { return app.from > 0 || GST_CLOCK_TIME_IS_VALID(app.to); }
+
+GstPadProbeReturn block(GstPad*, GstPadProbeInfo*, gpointer) { return GST_PAD_PROBE_OK; }
+
+// In the main thread, since the streaming threads stand at the pads.
+gboolean seek_and_unblock(gpointer user) {
+  auto& app = *static_cast<App*>(user);
+  const bool has_end = GST_CLOCK_TIME_IS_VALID(app.to);
+  if (!gst_element_seek(app.source, 1.0, GST_FORMAT_TIME,
+                        static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE), GST_SEEK_TYPE_SET,
+                        static_cast<gint64>(app.from), has_end ? GST_SEEK_TYPE_SET : GST_SEEK_TYPE_NONE,
+                        has_end ? static_cast<gint64>(app.to) : -1))
+    GST_ELEMENT_ERROR(app.pipeline, RESOURCE, SEEK, ("this input cannot be sought in; leave --from and --to away"),
+                      (nullptr));
+  for (auto& [pad, probe] : app.blocked) {
+    gst_pad_remove_probe(pad, probe);
+    gst_object_unref(pad);
+  }
+  app.blocked.clear();
+  return G_SOURCE_REMOVE;
+}
+
 void on_pad_added(GstElement*, GstPad* pad, gpointer user) {
   auto& app = *static_cast<App*>(user);
+  if (wants_part(app))
+    app.blocked.emplace_back(GST_PAD(gst_object_ref(pad)),
+                             gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BLOCK_DOWNSTREAM, block, nullptr, nullptr));
   GstCaps* caps = gst_pad_get_current_caps(pad);
   if (!caps) caps = gst_pad_query_caps(pad, nullptr);
   if (is_of(caps, "video/x-raw") && !app.has_video)
@@ -328,6 +358,7 @@ void on_no_more_pads(GstElement*, gpointer user) {
   auto& app = *static_cast<App*>(user);
   if (!app.has_video)
     GST_ELEMENT_ERROR(app.pipeline, STREAM, WRONG_TYPE, ("the input has no video"), (nullptr));
+  if (wants_part(app)) g_idle_add(seek_and_unblock, &app);
 }
 
 std::string clock_text(double seconds) {
@@ -360,7 +391,10 @@ gboolean on_tick(gpointer user) {
     const double elapsed = 1e-6 * (now - app.started_us);
     gint64 duration = 0;
     if (!gst_element_query_duration(app.pipeline, GST_FORMAT_TIME, &duration)) duration = 0;
-    const double part = duration > 0 ? MIN(1.0, static_cast<double>(app.position) / duration) : 0;
+    if (GST_CLOCK_TIME_IS_VALID(app.to)) duration = MIN(duration, static_cast<gint64>(app.to));
+    duration -= static_cast<gint64>(app.from);
+    const double done = static_cast<double>(app.position) - static_cast<double>(app.from);
+    const double part = duration > 0 ? CLAMP(done / static_cast<double>(duration), 0.0, 1.0) : 0;
     if (duration > 0) {
       constexpr int kCells = 30;
       const int full = static_cast<int>(part * kCells);
@@ -468,6 +502,8 @@ bool parse(int argc, char** argv, Options& options) {
       {"scale", 's', 0, G_OPTION_ARG_STRING, &scale, "How much larger; default 4", "FACTOR"},
       {"device", 'd', 0, G_OPTION_ARG_STRING, &device, "auto, cpu, cuda or cuda:N", "DEVICE"},
       {"precision", 0, 0, G_OPTION_ARG_STRING, &precision, "auto, fp32, bf16 or fp16", "P"},
+      {"from", 0, 0, G_OPTION_ARG_DOUBLE, &options.from, "Begin at this second of the input", "SECONDS"},
+      {"to", 0, 0, G_OPTION_ARG_DOUBLE, &options.to, "End before this second of the input", "SECONDS"},
       {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &sets,
        "Any other property of the element (gst-inspect-1.0 flashvsr)", "NAME=VALUE"},
       {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, nullptr, "INPUT OUTPUT"},
@@ -489,6 +525,10 @@ bool parse(int argc, char** argv, Options& options) {
   }
   options.input = rest[0];
   options.output = rest[1];
+  if (options.from < 0 || (options.to >= 0 && options.to <= options.from)) {
+    g_printerr("flashvsr-upscale: --from and --to are seconds, and --to is the larger\n");
+    return false;
+  }
   const std::pair<const char*, const gchar*> named[] = {{"model", model},
                                                         {"model-version", version},
                                                         {"scale", scale},
@@ -535,6 +575,8 @@ int fail(const std::string& text) {
 int run(const Options& options) {
   App app;
   app.is_terminal = isatty(2);
+  app.from = static_cast<GstClockTime>(options.from * GST_SECOND);
+  if (options.to >= 0) app.to = static_cast<GstClockTime>(options.to * GST_SECOND);
 
   std::string uri = options.input;
   if (!gst_uri_is_valid(uri.c_str())) {
@@ -564,7 +606,7 @@ int run(const Options& options) {
       g_unlink(partial.c_str());
       return 1;
     }
-  GstElement* source = add(app, "uridecodebin");
+  GstElement* source = app.source = add(app, "uridecodebin");
   app.output_format = add(app, "capsfilter");
   app.muxer = add(app, is_mp4 ? "mp4mux" : "matroskamux");
   GstElement* sink = add(app, "filesink");

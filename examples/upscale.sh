@@ -9,14 +9,15 @@
 #   --scale FACTOR       1.5, 2, 3 or 4; default 4
 #   --device DEVICE      auto | cpu | cuda | cuda:N
 #   --precision P        auto | fp32 | bf16 | fp16
+#   --from SECONDS, --to SECONDS   a part of the input
 #   --set NAME=VALUE     any other property; `gst-inspect-1.0 flashvsr` lists them
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 setup=(--demo) options=() files=()
 while [ $# -gt 0 ]; do case $1 in
   --no-install) setup+=(--no-install);;
-  --help|-h) sed -n '3,13s/^# \?//p' "$0"; exit;;
-  --model|--model-version|--scale|--device|--precision|--set)
+  --help|-h) sed -n '3,14s/^# \?//p' "$0"; exit;;
+  --model|--model-version|--scale|--device|--precision|--from|--to|--set)
     [ $# -gt 1 ] || { echo "upscale.sh: $1 needs a value" >&2; exit 2; }
     options+=("$1" "$2"); shift;;
   --*=*) options+=("$1");;
