@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Events, drains, flushes, faults. Each test carries the number of its check. */
+#include <gst/controller/controller.h>
+
 #include "support.h"
 
 static GstEvent* make_segment(guint64 start_frame, gdouble rate) {
@@ -592,6 +594,43 @@ GST_START_TEST(check_36_metas) {
 }
 GST_END_TEST
 
+/* Objects that others found in the picture: GStreamer 1.24 and newer, so by name, as we are built on 1.22. */
+GST_START_TEST(check_36_analytics) {
+  typedef struct {
+    guint id;
+    gpointer meta;
+  } Mtd;
+  GModule* library = g_module_open("libgstanalytics-1.0.so.0", G_MODULE_BIND_LOCAL);
+  if (!library) {
+    g_print("# no GstAnalytics here\n");
+    return;
+  }
+  gpointer (*add)(GstBuffer*) = NULL, (*get)(GstBuffer*) = NULL;
+  gboolean (*add_object)(gpointer, GQuark, gint, gint, gint, gint, gfloat, Mtd*) = NULL;
+  gboolean (*get_object)(gpointer, guint, Mtd*) = NULL;
+  gboolean (*get_place)(Mtd*, gint*, gint*, gint*, gint*, gfloat*) = NULL;
+  fail_unless(g_module_symbol(library, "gst_buffer_add_analytics_relation_meta", (gpointer*)&add));
+  fail_unless(g_module_symbol(library, "gst_buffer_get_analytics_relation_meta", (gpointer*)&get));
+  fail_unless(g_module_symbol(library, "gst_analytics_relation_meta_add_od_mtd", (gpointer*)&add_object));
+  fail_unless(g_module_symbol(library, "gst_analytics_relation_meta_get_od_mtd", (gpointer*)&get_object));
+  fail_unless(g_module_symbol(library, "gst_analytics_od_mtd_get_location", (gpointer*)&get_place));
+  GstHarness* h = make_harness("scale=2");
+  GstBuffer* buffer = make_frame(0);
+  Mtd object;
+  fail_unless(add_object(add(buffer), g_quark_from_string("face"), 4, 6, 10, 12, 0.5f, &object));
+  gst_harness_push(h, buffer);
+  gst_harness_push_event(h, gst_event_new_eos());
+  buffer = gst_harness_pull(h);
+  fail_unless(buffer && get(buffer), "the meta is lost");
+  gint x, y, width, height;
+  gfloat sure;
+  fail_unless(get_object(get(buffer), 0, &object) && get_place(&object, &x, &y, &width, &height, &sure));
+  fail_unless(x == 8 && y == 12 && width == 20 && height == 24, "%d, %d, %d x %d", x, y, width, height);
+  gst_buffer_unref(buffer);
+  gst_harness_teardown(h);
+}
+GST_END_TEST
+
 static GstEvent* make_qos(guint64 frame, GstClockTimeDiff late) {
   return gst_event_new_qos(GST_QOS_TYPE_UNDERFLOW, 2.0, late, frame * FRAME_TIME);
 }
@@ -777,6 +816,35 @@ GST_START_TEST(check_14_views) {
 }
 GST_END_TEST
 
+/* A property that an application moves in time has the value of the frame that it is seen on, by stream time. */
+GST_START_TEST(check_14_controlled_property) {
+  GstHarness* h = make_harness("scale=2 compare=split");
+  GstControlSource* source = gst_interpolation_control_source_new();
+  g_object_set(source, "mode", GST_INTERPOLATION_MODE_LINEAR, NULL);
+  fail_unless(gst_object_add_control_binding(GST_OBJECT(h->element),
+                                             gst_direct_control_binding_new(GST_OBJECT(h->element), "compare-position", source)));
+  gst_timed_value_control_source_set(GST_TIMED_VALUE_CONTROL_SOURCE(source), 0, 0.0);
+  gst_timed_value_control_source_set(GST_TIMED_VALUE_CONTROL_SOURCE(source), 64 * FRAME_TIME, 1.0);
+  GstSegment segment;
+  gst_segment_init(&segment, GST_FORMAT_TIME);
+  segment.start = segment.position = 500 * FRAME_TIME; /* its stream time is 0 */
+  gst_harness_push_event(h, gst_event_new_segment(&segment));
+  push_frames(h, 500, 540);
+  gst_harness_push_event(h, gst_event_new_eos());
+  for (guint i = 0; i < 40; ++i) {
+    GstBuffer* buffer = gst_harness_pull(h);
+    guint8 row[128];
+    gst_buffer_extract(buffer, 0, row, 128);
+    const guint8 ours = (guint8)(16 + (500 + i) % 200);
+    for (guint x = 0; x < 128; ++x) fail_unless(row[x] == (x < 2 * i ? 255 - ours : ours), "frame %u: %u at %u", i, row[x], x);
+    gst_buffer_unref(buffer);
+  }
+  gst_object_unref(source);
+  gst_harness_teardown(h);
+  check_engine_is_clean();
+}
+GST_END_TEST
+
 /* A click on the bar moves it, and upstream hears of it in its own coordinates. */
 GST_START_TEST(check_27_navigation) {
   GstHarness* h = make_harness("scale=2 compare=split");
@@ -812,6 +880,7 @@ int main(int argc, char** argv) {
   TCase* tcase = tcase_create("events");
   suite_add_tcase(suite, tcase);
   tcase_add_test(tcase, check_14_views);
+  tcase_add_test(tcase, check_14_controlled_property);
   tcase_add_test(tcase, check_20_flush_mid_chunk);
   tcase_add_test(tcase, check_20_fast_flushes);
   tcase_add_test(tcase, check_22_segment_mid_chunk);
@@ -834,6 +903,7 @@ int main(int argc, char** argv) {
   tcase_add_loop_test(tcase, check_34_downstream_flow, 0, G_N_ELEMENTS(kFlows));
   tcase_add_test(tcase, check_34_error_after_eos);
   tcase_add_test(tcase, check_36_metas);
+  tcase_add_test(tcase, check_36_analytics);
   tcase_add_test(tcase, check_37_qos);
   tcase_add_test(tcase, check_37_chunk_completed_during_a_run);
   tcase_add_loop_test(tcase, check_42_engine_fails, 0, G_N_ELEMENTS(kFaults));
