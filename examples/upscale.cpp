@@ -37,6 +37,7 @@ struct App {
   GstElement* source = nullptr;
   GstClockTime from = 0, to = GST_CLOCK_TIME_NONE;
   std::vector<std::pair<GstPad*, gulong>> blocked;  // pads that wait for the seek, and their probes
+  std::atomic<bool> waits_for_seek{false};
   bool has_video = false;
   std::string notes;  // what was done beyond the plain chain, one line each
   std::string error;
@@ -314,14 +315,13 @@ void attach_other(App& app, GstPad* pad, GstCaps* caps) {
   if (is_linked) attach(app, pad, chain);
 }
 
-bool wants_part(const App& app) { return app.from > 0 || GST_CLOCK_TIME_IS_VALID(app.to); }
-
 GstPadProbeReturn block(GstPad*, GstPadProbeInfo*, gpointer) { return GST_PAD_PROBE_OK; }
 
 // In the main thread, since the streaming threads stand at the pads.
 gboolean seek_and_unblock(gpointer user) {
   auto& app = *static_cast<App*>(user);
   const bool has_end = GST_CLOCK_TIME_IS_VALID(app.to);
+  app.waits_for_seek = false;
   if (!gst_element_seek(app.source, 1.0, GST_FORMAT_TIME,
                         static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE), GST_SEEK_TYPE_SET,
                         static_cast<gint64>(app.from), has_end ? GST_SEEK_TYPE_SET : GST_SEEK_TYPE_NONE,
@@ -338,7 +338,7 @@ gboolean seek_and_unblock(gpointer user) {
 
 void on_pad_added(GstElement*, GstPad* pad, gpointer user) {
   auto& app = *static_cast<App*>(user);
-  if (wants_part(app))
+  if (app.waits_for_seek)
     app.blocked.emplace_back(GST_PAD(gst_object_ref(pad)),
                              gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BLOCK_DOWNSTREAM, block, nullptr, nullptr));
   GstCaps* caps = gst_pad_get_current_caps(pad);
@@ -358,7 +358,7 @@ void on_no_more_pads(GstElement*, gpointer user) {
   auto& app = *static_cast<App*>(user);
   if (!app.has_video)
     GST_ELEMENT_ERROR(app.pipeline, STREAM, WRONG_TYPE, ("the input has no video"), (nullptr));
-  if (wants_part(app)) g_idle_add(seek_and_unblock, &app);
+  if (app.waits_for_seek) g_idle_add(seek_and_unblock, &app);
 }
 
 std::string clock_text(double seconds) {
@@ -577,6 +577,7 @@ int run(const Options& options) {
   app.is_terminal = isatty(2);
   app.from = static_cast<GstClockTime>(options.from * GST_SECOND);
   if (options.to >= 0) app.to = static_cast<GstClockTime>(options.to * GST_SECOND);
+  app.waits_for_seek = options.from > 0 || options.to >= 0;
 
   std::string uri = options.input;
   if (!gst_uri_is_valid(uri.c_str())) {
