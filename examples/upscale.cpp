@@ -302,8 +302,8 @@ void attach_other(App& app, GstPad* pad, GstCaps* caps) {
                      ? "the sound was decoded and stored as FLAC, without loss\n"
                      : "the sound was decoded and stored as Opus at 192 kbit/s; .mkv keeps it without loss\n";
   } else if (!muxer_template(app, caps)) {
-    app.notes +=
-        format("left out: a stream of type %s\n", gst_structure_get_name(gst_caps_get_structure(caps, 0)));
+    const GstStructure* first = gst_caps_is_empty(caps) ? nullptr : gst_caps_get_structure(caps, 0);
+    app.notes += format("left out: a stream of type %s\n", first ? gst_structure_get_name(first) : "unknown");
     gst_caps_unref(coded);
     attach(app, pad, {add(app, "fakesink")});
     return;
