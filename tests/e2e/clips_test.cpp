@@ -91,6 +91,44 @@ TEST_P(Clip, EveryFrameOnceAtItsTimeAndAlike) {
 
 INSTANTIATE_TEST_SUITE_P(Bundled, Clip, testing::ValuesIn(kCases), [](const auto& info) { return info.param.name; });
 
+// Two scenes in one stream: the second comes out as it does by itself, to the bit, so that nothing of the first is left in
+// it. Without the detector it does not. JPEG, so that what a file decodes to depends on no other frame.
+TEST(TwoScenes, NothingOfTheFirstIsInTheSecond) {
+  gchar* folder = g_dir_make_tmp("flashvsr-e2e-XXXXXX", nullptr);
+  ASSERT_NE(folder, nullptr);
+  const std::string both = std::string(folder) + "/both.mkv", alone = std::string(folder) + "/alone.mkv";
+  const auto scene = [](const char* file) {
+    return "filesrc location=\"" + clip(file) + "\" ! decodebin ! videoconvert ! videoscale ! videorate ! " +
+           "video/x-raw,format=I420,width=96,height=54,framerate=15/1,colorimetry=bt601,pixel-aspect-ratio=1/1 ! c. ";
+  };
+  const std::string first = scene("dog_256x144.mp4"), second = scene("cars_audio_192x108.mp4");
+  const std::string file = "concat name=c ! jpegenc ! matroskamux ! filesink location=";
+  ASSERT_EQ(run_pipeline(first + second + file + both).error, "");
+  ASSERT_EQ(run_pipeline(second + file + alone).error, "");
+  std::string error;
+  const auto wanted = decode_gray(alone, &error, "flashvsr scale=2 ! videoconvert ! ");
+  ASSERT_EQ(error, "");
+  ASSERT_GT(wanted.size(), 30u);
+  for (const bool has_detector : {true, false}) {
+    const auto seen = decode_gray(both, &error, std::string("flashvsr scale=2 scene-cut=") + (has_detector ? "auto" : "off") + " ! videoconvert ! ");
+    ASSERT_EQ(error, "");
+    ASSERT_GT(seen.size(), wanted.size() + 30);
+    const size_t cut = seen.size() - wanted.size();
+    size_t same = 0;
+    for (size_t i = 0; i < wanted.size(); i++) same += seen[cut + i].pixels == wanted[i].pixels;
+    printf("scene-cut %d: %zu of %zu frames as without the first scene\n", has_detector, same, wanted.size());
+    if (has_detector) {
+      EXPECT_EQ(same, wanted.size());
+    } else {
+      EXPECT_LT(same, wanted.size());
+    }
+  }
+  g_unlink(both.c_str());
+  g_unlink(alone.c_str());
+  g_rmdir(folder);
+  g_free(folder);
+}
+
 class OddSize : public testing::TestWithParam<std::tuple<int, int, int>> {};
 
 TEST_P(OddSize, EveryFrameOnceAtItsTime) {
