@@ -471,7 +471,6 @@ GST_END_TEST
 static Suite *pipeline_suite(void) {
   Suite *s = suite_create("pipeline");
   TCase *t = tcase_create("pipeline");
-  tcase_set_timeout(t, 60);
   suite_add_tcase(s, t);
   tcase_add_test(t, check_31_reverse_and_other_rates);
   tcase_add_test(t, check_32_accurate_seeks_in_paused);

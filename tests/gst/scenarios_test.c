@@ -288,7 +288,6 @@ GST_END_TEST
 static Suite *scenarios_suite(void) {
   Suite *s = suite_create("scenarios");
   TCase *t = tcase_create("scenarios");
-  tcase_set_timeout(t, 60);
   suite_add_tcase(s, t);
   tcase_add_loop_test(t, check_38_scenario, 0, G_N_ELEMENTS(kScenarios));
   return s;

@@ -193,7 +193,6 @@ GST_END_TEST
 static Suite *timing_suite(void) {
   Suite *s = suite_create("timing");
   TCase *t = tcase_create("timing");
-  tcase_set_timeout(t, 60);
   suite_add_tcase(s, t);
   tcase_add_test(t, check_18_live_at_90_percent_drops_nothing);
   tcase_add_test(t, check_18_live_60_fps);
