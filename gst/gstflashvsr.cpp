@@ -44,8 +44,8 @@
  *
  * ## CUDA memory
  *
- * Built with -Dmemory_cuda=enabled, both pads also take `video/x-raw(memory:CUDAMemory)`, each for
- * itself, where the model runs on CUDA. The context is shared through #GstContext; where nobody has one
+ * Built where GStreamer's CUDA library is (-Dmemory_cuda=auto), both pads also take
+ * `video/x-raw(memory:CUDAMemory)`, each for itself, where the model runs on CUDA. The context is shared through #GstContext; where nobody has one
  * the device's primary context is published, and frames of others are copied on the device.
  *
  * ## Interlaced video

@@ -3,6 +3,7 @@
 
 #include <gmodule.h>
 #include <gst/cuda/gstcudabufferpool.h>
+#include <gst/cuda/gstcudaloader.h>
 #include <gst/cuda/gstcudautils.h>
 
 #include <algorithm>
