@@ -6,7 +6,7 @@
 #   second  the element is built from SOURCE (-Dengine=disabled) and its suite "gst" runs.
 # Needs root, debootstrap, unshare and about 2 GB for each release, kept between runs in the user's cache. Mirror: the one
 # that this machine's apt knows. One TAP line for each program. What cannot be had is skipped, with a reason.
-# Environment: FLASHVSR_RELEASES  default "trixie" (GStreamer 1.26). No release of Debian has 1.24.
+# Environment: FLASHVSR_RELEASES  default "trixie" (GStreamer 1.26); "trixie forky" adds 1.28. No release of Debian has 1.24.
 set -uo pipefail
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/flashvsr
@@ -42,7 +42,10 @@ make_root() {  # RELEASE; says why not
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2> /dev/null | sort -u | head -1)
   [ -n "$mirror" ] || { echo "apt knows no Debian mirror"; return 1; }
   rm -rf --one-file-system "$root"; mkdir -p "$root"
-  debootstrap --variant=minbase "$1" "$root" "$mirror" > "$work/log" 2>&1 || { echo "debootstrap: $(tail -1 "$work/log")"; return 1; }
+  # a debootstrap older than the release makes it as it makes sid
+  local script=/usr/share/debootstrap/scripts/$1
+  [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+  debootstrap --variant=minbase "$1" "$root" "$mirror" "$script" > "$work/log" 2>&1 || { echo "debootstrap: $(tail -1 "$work/log")"; return 1; }
   cp /etc/resolv.conf "$root/etc/"
   # shellcheck disable=SC2086
   inside apt-get -qq update > "$work/log" 2>&1 && inside apt-get -qq -y --no-install-recommends install $packages > "$work/log" 2>&1 ||
