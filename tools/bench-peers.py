@@ -16,7 +16,7 @@ follows the model's rule (local range, softmax over a row, joint top-k of a head
 flop = 4 * 128 * 128 * head_dim per kept pair. "burst": 5 calls back to back, median, minimum and maximum
 of 7. "ratio" is to the first peer that ran on that shape in this run.
 
-Not yet run on a GPU: written on a machine without one, where only --help and --self-check run.
+Run on an H200 with torch 2.11, where FlashInfer was not to be had (2026-11-28).
 --self-check (CPU, seconds): FlexAttention in eager mode with our BlockMask, at a tiny size, against a
 dense softmax under the same mask, and its block lists against the mask; exits 1 when they differ.
 """

@@ -92,7 +92,7 @@ if wanted kernels; then
   gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
 fi
 if wanted peers; then
-  timeout 100 python3 "$folder/bench-peers.py" --commit "$commit" | tee -a "$out/kernels.jsonl" || echo "peers failed"
+  FLASHVSR_BENCH_COMMIT=$commit timeout 100 "$folder/flashvsr-bench" --out "$out/kernels.jsonl" peers || echo "peers failed"
 fi
 if wanted pipeline; then
   for size in "384 640 30" "768 1408 20" "1536 2688 10"; do

@@ -6,7 +6,8 @@
 #   second  the element is built from SOURCE (-Dengine=disabled) and its suite "gst" runs.
 # Needs root, debootstrap, unshare and about 2 GB for each release, kept between runs in the user's cache. Mirror: the one
 # that this machine's apt knows. One TAP line for each program. What cannot be had is skipped, with a reason.
-# Environment: FLASHVSR_RELEASES  default "trixie" (GStreamer 1.26); "trixie forky" adds 1.28. No release of Debian has 1.24.
+# Environment: FLASHVSR_RELEASES  default "trixie" (GStreamer 1.26); forky has 1.28, Ubuntu's noble 1.24
+#              FLASHVSR_UBUNTU_MIRROR  where noble comes from
 set -uo pipefail
 source=$(cd "$1" && pwd) build=$(cd "$2" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/flashvsr
@@ -37,18 +38,26 @@ make_root() {  # RELEASE; says why not
   [ ! -e "$root.ready" ] || return 0
   [ "$(id -u)" = 0 ] || { echo "needs root"; return 1; }
   command -v debootstrap > /dev/null || { echo "no debootstrap here"; return 1; }
-  # deb.sury.org and the like are apt sources too: only what calls itself Debian.
-  local mirror
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2> /dev/null | sort -u | head -1)
-  [ -n "$mirror" ] || { echo "apt knows no Debian mirror"; return 1; }
+  local mirror script=/usr/share/debootstrap/scripts/$1 options=()
+  if [ "$1" = noble ]; then  # Ubuntu 24.04
+    mirror=${FLASHVSR_UBUNTU_MIRROR:-}
+    [ -n "$mirror" ] || { echo "FLASHVSR_UBUNTU_MIRROR is not set"; return 1; }
+    options=(--components=main,universe --keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg)
+    [ -e "${options[1]#*=}" ] || { echo "no ubuntu-archive-keyring.gpg in /usr/share/keyrings"; return 1; }
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/gutsy
+  else
+    # deb.sury.org and the like are apt sources too: only what calls itself Debian.
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2> /dev/null | sort -u | head -1)
+    [ -n "$mirror" ] || { echo "apt knows no Debian mirror"; return 1; }
+    # A debootstrap older than the release makes it as it makes sid.
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+  fi
   rm -rf --one-file-system "$root"; mkdir -p "$root"
-  # a debootstrap older than the release makes it as it makes sid
-  local script=/usr/share/debootstrap/scripts/$1
-  [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
-  debootstrap --variant=minbase "$1" "$root" "$mirror" "$script" > "$work/log" 2>&1 || { echo "debootstrap: $(tail -1 "$work/log")"; return 1; }
+  debootstrap --variant=minbase "${options[@]}" "$1" "$root" "$mirror" "$script" > "$work/log" 2>&1 || { echo "debootstrap: $(tail -1 "$work/log")"; return 1; }
   cp /etc/resolv.conf "$root/etc/"
+  # A mirror that lags behind is good enough here.
   # shellcheck disable=SC2086
-  inside apt-get -qq update > "$work/log" 2>&1 && inside apt-get -qq -y --no-install-recommends install $packages > "$work/log" 2>&1 ||
+  inside apt-get -qq -o Acquire::Check-Valid-Until=false update > "$work/log" 2>&1 && inside apt-get -qq -y --no-install-recommends install $packages > "$work/log" 2>&1 ||
     { echo "apt-get: $(tail -1 "$work/log")"; return 1; }
   inside apt-get -qq clean
   : > "$root.ready"
