@@ -102,7 +102,7 @@ fi
 say "building with $jobs job(s)"
 ninja -C "$build" -j "$jobs" --quiet ${targets[@]+"${targets[@]}"} || die "the build failed"
 # The engine, its CUDA part and LibTorch have to share one C++ library: with one each they crash when they print a number.
-if [ -e "$build/src/libflashvsr.so" ] && ! readelf -d "$build/src/libflashvsr.so" | grep -q "NEEDED.*libstdc++"; then
+if [ -e "$build/src/libflashvsr.so" ] && needed=$(readelf -d "$build/src/libflashvsr.so") && ! grep -q "NEEDED.*libstdc++" <<< "$needed"; then
   die "${CXX:-g++} links libstdc++ statically, and LibTorch has it as a shared library. Set CC and CXX to the system's compiler, delete $build, and come back."
 fi
 say "built"

@@ -156,7 +156,7 @@ if wanted cuda_memory; then
   system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
   if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
     device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$cuda" ! flashvsr device=cuda ! "$cuda" ! cudadownload | tail -1)
-    [ "$system" = "$device" ] && same=true || same=false
+    [ "$system" = "$device" ] && [ "$(stat -c %s "$work/frames")" = $((1920 * 1080 * 3 / 2 * 60)) ] && same=true || same=false
     echo "{\"element\":\"CUDA memory as system memory\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"
   else
     echo "no cudaupload: nvcodec found no driver libraries"

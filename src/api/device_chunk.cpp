@@ -5,6 +5,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -23,7 +25,16 @@ at::Tensor to_pinned_host(const at::Tensor& bytes) {
 
 c10::OptionalStreamGuard beside_the_model(c10::Device device) {
   if (device.is_cpu()) return c10::OptionalStreamGuard(std::nullopt);
-  return c10::OptionalStreamGuard(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/true));
+  // One for each device: the allocator keeps memory apart for every stream.
+  static std::mutex mutex;
+  static std::map<c10::DeviceIndex, c10::Stream> streams;
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto found = streams.find(device.index());
+  if (found == streams.end()) {
+    const c10::Stream stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+    found = streams.emplace(device.index(), stream).first;
+  }
+  return c10::OptionalStreamGuard(found->second);
 }
 
 DeviceChunk::DeviceChunk(at::Tensor samples, PixelFormat format, const ColorSpec& color, bool to_host)

@@ -310,12 +310,17 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   const int64_t first = chunk.outputs.begin - chunk.results.begin;
   const std::vector<InputFramePtr> sources(inputs.begin() + first, inputs.begin() + first + chunk.outputs.size());
   const c10::OptionalStreamGuard beside(run_options_.decode_stream);
-  if (can_finish_on_device()) finish_on_device(frames, lq, first, sources, results);
-  else finish_on_cpu(frames, lq, first, sources, results);
+  if (can_finish_on_device()) {
+    finish_on_device(frames, lq, first, sources, results);
+  } else {
+    DeviceMark(model_->device()).wait(&is_interrupted_);
+    finish_on_cpu(frames, lq, first, sources, results);
+  }
   clock_->end_stage(&StageTimes::finish_ms);
 
   for (OutputFrame& result : results) {
     if (blend_left_ == 0) break;
+    if (result.chunk) result.chunk->wait(&is_interrupted_);
     auto picture = output_pool_->take();
     *picture = *picture_of(result);
     enlarge(*result.source, true);
@@ -442,7 +447,6 @@ void Session::reset_state() {
   blend_left_ = 0;
   clock_.reset();
   clock_before_.reset();
-  device_chunks_.clear();
 }
 
 bool Session::run(FlashVsrRunMode mode) {
@@ -479,7 +483,8 @@ bool Session::run(FlashVsrRunMode mode) {
       stream->schedule.advance_model();
       is_next_ready = stream->schedule.is_ready();
     }
-    wait_for_device(is_next_ready && results.back().chunk);
+    // Not behind a first chunk: the caller would count its long decoder to the next one's time.
+    wait_for_device(is_next_ready && !chunk.is_new_state && results.back().chunk);
   } else {
     is_broken_ = true;
     run_passthrough(chunk, *stream, results);
@@ -584,6 +589,7 @@ void Session::flush() {
     streams_.clear();
   }
   results_.clear();
+  device_chunks_.clear();
   reset_state();
   is_broken_ = false;
   is_interrupted_ = false;

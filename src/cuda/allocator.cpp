@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <exception>
 
 namespace flashvsr {
 namespace {
@@ -32,7 +33,11 @@ bool devices_map_memory() {
 [[maybe_unused]] const bool is_set = [] {
   if (std::getenv("PYTORCH_ALLOC_CONF") != nullptr || std::getenv("PYTORCH_CUDA_ALLOC_CONF") != nullptr) return false;
   if (!devices_map_memory()) return false;
-  c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
+  try {
+    c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
+  } catch (const std::exception&) {
+    return false;  // this runs while the library is opened: nobody would catch it
+  }
   return true;
 }();
 

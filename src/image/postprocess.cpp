@@ -317,12 +317,19 @@ at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int6
       return kernel->call(frames, colors, height, width, max_value, options.quantization == Quantization::kNearest);
     }
   }
-  at::Tensor visible = frames.narrow(3, 0, height).narrow(4, 0, width);
-  if (style.defined()) {
-    const at::Tensor colors = style.narrow(3, 0, height).narrow(4, 0, width).to(frames.scalar_type());
-    visible = options.color_fix == ColorFix::kAdain ? adain(visible, colors) : wavelet(visible, colors);
+  std::vector<at::Tensor> samples;
+  for (int64_t begin = 0; begin < frames.size(2); begin += kFramesAtOnce) {
+    const auto part = [&](const at::Tensor& x) {
+      return x.narrow(2, begin, std::min(kFramesAtOnce, x.size(2) - begin)).narrow(3, 0, height).narrow(4, 0, width);
+    };
+    at::Tensor visible = part(frames);
+    if (style.defined()) {
+      const at::Tensor colors = part(style).to(frames.scalar_type());
+      visible = options.color_fix == ColorFix::kAdain ? adain(visible, colors) : wavelet(visible, colors);
+    }
+    samples.push_back(quantize(visible, max_value, options.quantization).squeeze(0).transpose(0, 1).contiguous());
   }
-  return quantize(visible, max_value, options.quantization).squeeze(0).transpose(0, 1).contiguous();
+  return samples.size() == 1 ? samples[0] : at::cat(samples, 0);
 }
 
 void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector<const PlanarImage*>& references,

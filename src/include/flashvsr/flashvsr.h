@@ -211,11 +211,11 @@ typedef struct FlashVsrStats {
   uint64_t frames_passthrough;
   uint64_t resets;             /* starts of a new temporal state */
   double preprocess_ms;        /* of the last run: bicubic, padding, upload */
-  double projector_ms;
+  double projector_ms;         /* these four on a GPU: of the newest run that the device is through with */
   double transformer_ms;
   double decoder_ms;
   double postprocess_ms;       /* colour correction, quantisation, download */
-  double chunk_ms;             /* whole last run, waiting for its turn on the device included */
+  double chunk_ms;             /* whole last call of run, waiting for its turn on the device included */
   double chunk_ms_mean;
   double chunk_ms_max;
   uint64_t host_bytes;         /* held by this session */
