@@ -292,12 +292,12 @@ at::Tensor Session::model_input(const ChunkRun& chunk, const std::vector<InputFr
 }
 
 void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results,
-                        FlashVsrStats& lap) {
+                        double& preprocess_ms) {
   Stopwatch stopwatch;
   if (chunk.is_new_state) runner_.reset();
   const std::vector<InputFramePtr> inputs = frames_of(stream, chunk.inputs);
   const at::Tensor lq = model_input(chunk, inputs);
-  lap.preprocess_ms = stopwatch.lap_ms();
+  preprocess_ms = stopwatch.lap_ms();
 
   clock_before_ = std::move(clock_);
   clock_.emplace(model_->device());
@@ -469,14 +469,14 @@ bool Session::run(FlashVsrRunMode mode) {
 
   const bool is_model = mode == FLASHVSR_RUN_MODEL;
   Stopwatch stopwatch;
-  FlashVsrStats lap{};
+  double preprocess_ms = 0;
   std::vector<OutputFrame> results;
   if (is_model) {
     // The whole chunk: beside another one its work on the CPU would only take the cores from that one.
     const Turns::Turn turn = turns_->take(is_interrupted_);
     FLASHVSR_CHECK(turn, ErrorCode::kInterrupted, "interrupted");
     is_broken_ = true;  // until this run is whole
-    run_model(chunk, *stream, results, lap);
+    run_model(chunk, *stream, results, preprocess_ms);
     bool is_next_ready;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -498,7 +498,7 @@ bool Session::run(FlashVsrRunMode mode) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (is_model) {
-      stats_.preprocess_ms = lap.preprocess_ms;
+      stats_.preprocess_ms = preprocess_ms;
       stats_.projector_ms = times_.projector_ms;
       stats_.transformer_ms = times_.transformer_ms;
       stats_.decoder_ms = times_.decoder_ms;

@@ -108,7 +108,8 @@ class Session {
   const PlanarImage& picture_of(InputFrame& frame) const;
   std::shared_ptr<const PlanarImage> picture_of(const OutputFrame& frame) const;
   void enlarge(InputFrame& frame, bool parallel) const;
-  void run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results, FlashVsrStats& lap);
+  void run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results,
+                 double& preprocess_ms);
   bool can_finish_on_device() const;
   void finish_on_cpu(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
                      const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results);

@@ -470,8 +470,6 @@ void philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
   check(launch_philox_noise(p, stream()), "philox_noise");
 }
 
-// --- pictures ---------------------------------------------------------------------------------------------------
-
 // --- TC decoder -------------------------------------------------------------------------------------------------
 
 // Each step dense; the steps may lie farther apart, as in a strip of rows.

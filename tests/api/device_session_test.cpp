@@ -136,6 +136,14 @@ void expect_alike(const Play& a, const Play& b, size_t frames, int largest_diffe
   EXPECT_NE(a.received[0], a.received[frames - 1]);
 }
 
+// One session of each kind plays the same frames.
+void expect_both_alike(const Case& c, int frames, int largest_difference) {
+  Play host(c, false), device(c, true);
+  host.play(frames, false);
+  device.play(frames, false);
+  expect_alike(host, device, static_cast<size_t>(frames), largest_difference);
+}
+
 class DeviceSession : public ::testing::Test {
  protected:
   c10::InferenceMode inference_;
@@ -146,11 +154,7 @@ TEST_F(DeviceSession, GivesTheSameBytesInEveryKindOfFormat) {
        {FLASHVSR_PIXEL_FORMAT_I420, FLASHVSR_PIXEL_FORMAT_NV12, FLASHVSR_PIXEL_FORMAT_BGR, FLASHVSR_PIXEL_FORMAT_XRGB,
         FLASHVSR_PIXEL_FORMAT_GRAY8, FLASHVSR_PIXEL_FORMAT_Y444, FLASHVSR_PIXEL_FORMAT_P010_10LE, FLASHVSR_PIXEL_FORMAT_BGRA}) {
     SCOPED_TRACE(format);
-    const Case c{"decoder", format, 33, 18};
-    Play host(c, false), device(c, true);
-    host.play(30, false);
-    device.play(30, false);
-    expect_alike(host, device, 30, 0);
+    expect_both_alike(Case{"decoder", format, 33, 18}, 30, 0);
   }
 }
 
@@ -169,31 +173,21 @@ TEST_F(DeviceSession, ShowsViews) {
   c.view.compare = FLASHVSR_COMPARE_SPLIT;
   c.view.compare_position = 0.4f;
   c.view.strength = 0.5f;
-  Play host(c, false), device(c, true);
-  host.play(26, false);
-  device.play(26, false);
-  expect_alike(host, device, 26, 0);
+  expect_both_alike(c, 26, 0);
 }
 
 // A reduction, and colours that the model's input does not have at the output's size, are the CPU's.
 TEST_F(DeviceSession, LeavesToTheCpuWhatTheDeviceCannotDo) {
   for (const Case& c : {Case{"decoder", FLASHVSR_PIXEL_FORMAT_I420, 32, 16, FLASHVSR_COLOR_FIX_NONE, 2},
                         Case{"decoder", FLASHVSR_PIXEL_FORMAT_I420, 32, 16, FLASHVSR_COLOR_FIX_ADAIN}}) {
-    Play host(c, false), device(c, true);
-    host.play(26, false);
-    device.play(26, false);
-    expect_alike(host, device, 26, 0);
+    expect_both_alike(c, 26, 0);
   }
 }
 
 // Statistics in another order: a level at most.
 TEST_F(DeviceSession, TakesColoursFromWhatTheModelSaw) {
   for (const FlashVsrColorFix fix : {FLASHVSR_COLOR_FIX_ADAIN, FLASHVSR_COLOR_FIX_WAVELET}) {
-    const Case c{"enlarged", FLASHVSR_PIXEL_FORMAT_RGB, 40, 24, fix};
-    Play host(c, false), device(c, true);
-    host.play(26, false);
-    device.play(26, false);
-    expect_alike(host, device, 26, 1);
+    expect_both_alike(Case{"enlarged", FLASHVSR_PIXEL_FORMAT_RGB, 40, 24, fix}, 26, 1);
   }
 }
 
