@@ -4,22 +4,25 @@
 #                                    -Dtorch_root=<LibTorch with CUDA> -Dcuda=enabled (default: build-cuda)
 # gpu-check.sh run FOLDER OUT        there: the README's command built and run from this source tree, parity on the GPU, the
 #                                    sanitizers, the pipeline's times, the element through gst-launch; results in OUT
-# gpu-check.sh run FOLDER OUT STEP...   only these: readme parity sanitizers kernels peers pipeline profile element cuda_memory
+# gpu-check.sh run FOLDER OUT STEP...   only these: readme parity sanitizers kernels peers pipeline profile element cuda_memory, or
+#                                    timeline (kernels of a first and of a steady chunk in a run, with the gaps between),
+#                                    plans (what smaller cards would do; five minutes), element_sanitizers, big (4K and `degrade` in
+#                                    CUDA memory), soak (ten minutes of a decoder in front, or $FLASHVSR_SOAK seconds)
 #
 # The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used), meson and a compiler; no GStreamer, no
 # network. About eight minutes, most of them the build, the sanitizers and the random checkpoint of the released size.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-mode=${1:?$(sed -n '3,11s/^# \?//p' "$0")}
+mode=${1:?$(sed -n '3,14s/^# \?//p' "$0")}
 folder=${2:?a folder}
 
 if [ "$mode" = pack ]; then
   build=${3:-$here/build-cuda}
   mkdir -p "$folder/lib" "$folder/bin"
   ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench \
-    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/cuda/cuda_ops_gpu_test
+    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/bench/plans_bench tests/cuda/cuda_ops_gpu_test
   cp "$build"/gst/libgstflashvsr.so "$build"/src/libflashvsr.so "$build"/src/cuda/libflashvsr_cuda.so "$folder/lib/"
-  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,element,streams}_bench \
+  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,element,streams,plans}_bench \
     "$build"/tests/cuda/cuda_ops_gpu_test "$folder/bin/"
   (cd "$here" && "${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}" -std=c++17 -O3 -I. -DFLASHVSR_HAVE_SM90A \
     -gencode=arch=compute_90a,code=sm_90a -o "$(realpath "$folder")/bin/attention_bench" tests/bench/attention_bench.cu \
@@ -38,6 +41,12 @@ fi
 out=${3:?a folder for the results}
 steps=" ${*:4} "
 [ "$steps" != "  " ] || steps=" readme parity sanitizers kernels peers pipeline profile element cuda_memory "
+for step in $steps; do
+  case $step in
+    readme|parity|sanitizers|kernels|peers|pipeline|profile|element|cuda_memory|timeline|plans|element_sanitizers|big|soak) ;;
+    *) echo "$step is no step" >&2; exit 2;;
+  esac
+done
 wanted() { case $steps in *" $1 "*) echo "== $1 ($(date +%T))";; *) return 1;; esac; }
 mkdir -p "$out"
 folder=$(cd "$folder" && pwd); out=$(cd "$out" && pwd)
@@ -109,6 +118,32 @@ if wanted profile; then
     head -40 "$out/profile_$precision.log" | cut -c1-200
   done
 fi
+if wanted timeline; then
+  for size in "384 640 30 bf16" "768 1408 20 bf16" "768 1408 20 fp8" "1536 2688 10 bf16"; do
+    read -r height width chunks precision <<< "$size"
+    mkdir -p "$work/timeline"
+    gpu 90 "$folder/bin/pipeline_bench" --height "$height" --width "$width" --chunks "$chunks" --precision "$precision" --commit "$commit" \
+      --timeline "$work/timeline" | tee -a "$out/pipeline.jsonl" || echo "failed: timeline $size"
+    "$folder/flashvsr-bench" --out "$out/timeline.jsonl" timeline "$work"/timeline/{first,steady}.json || echo "no timeline of $size"
+  done
+fi
+checkpoint() {  # a random one of the released size, once
+  [ -e "$work/checkpoint" ] || python3 "$folder/make_random_checkpoint.py" "$work/checkpoint"
+}
+if wanted plans; then
+  checkpoint
+  total=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits -i 0)
+  for size in "192 352 0 24 16 12 8" "384 672 0 24 16 12 8" "540 960 0 24 16 12 8"; do
+    read -r height width cards <<< "$size"
+    for card in $cards; do
+      limit=1; [ "$card" = 0 ] || limit=$(python3 -c "print((${card}e9 - 0.6e9) / ($total * 1048576))")
+      [ "$card" = 0 ] && keep=--keep || keep=--against
+      PYTORCH_ALLOC_CONF=expandable_segments:True,per_process_memory_fraction:$limit FLASHVSR_BENCH_COMMIT=$commit \
+        gpu 100 "$folder/bin/plans_bench" --device cuda --model "$work/checkpoint" --width "$width" --height "$height" --card "$card" --chunks 2 \
+        $keep "$work/luma" | tee -a "$out/plans.jsonl" || echo "failed: plan $size $card"
+    done
+  done
+fi
 
 export GST_PLUGIN_PATH=$folder/lib FLASHVSR_ENGINE_PATH=$folder/lib/libflashvsr.so
 gst_libraries=$work/gst/usr/lib/x86_64-linux-gnu:$libraries
@@ -129,7 +164,7 @@ if wanted element; then
     LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --width 480 --height 270 --seconds 4 --rounds 1 |
       tee -a "$out/element.jsonl" || echo "failed: $bench"
   done
-  python3 "$folder/make_random_checkpoint.py" "$work/checkpoint"
+  checkpoint
   full="flashvsr model=$work/checkpoint model-version=v1.1 device=cuda"
   launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=false
   GST_DEBUG=flashvsr:5 GST_DEBUG_NO_COLOR=1 GST_DEBUG_FILE=$out/load.log launch "full 352x192, 29 frames, again" $(frames 29 352 192) ! \
@@ -165,6 +200,67 @@ if wanted cuda_memory; then
     launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high,stream-format=byte-stream ! filesink location="$work/clip.h264"
     launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
   fi
+fi
+
+# compute-sanitizer over the element: our kernels of a whole pipeline, system memory and CUDA memory.
+if wanted element_sanitizers; then
+  for tool in memcheck synccheck initcheck; do
+    for pads in system cuda; do
+      convert="identity"; [ $pads = system ] || convert="cudaupload ! video/x-raw(memory:CUDAMemory)"
+      log=$out/element_${tool}_$pads.log
+      LD_LIBRARY_PATH=$gst_libraries PYTORCH_ALLOC_CONF=expandable_segments:False timeout 120 compute-sanitizer --tool $tool \
+        --kernel-name kernel_substring=flashvsr --error-exitcode 9 "$work/gst/usr/libexec/real/gst-launch-1.0" \
+        $(frames 37 98 66) ! $convert ! flashvsr device=cuda scale=2 ! fakesink sync=false > "$log" 2>&1 || echo "$tool $pads: status $?"
+      echo "element, $tool, $pads memory: $(grep -E 'ERROR SUMMARY' "$log" | tail -1)"
+    done
+  done
+fi
+
+clip() {  # FRAMES WIDTH HEIGHT FILE
+  LD_LIBRARY_PATH=$gst_libraries "$work/gst/usr/libexec/real/gst-launch-1.0" -q $(frames "$1" "$2" "$3"),framerate=30/1 ! x264enc speed-preset=ultrafast ! \
+    video/x-h264,profile=constrained-baseline,stream-format=byte-stream ! filesink location="$4"
+}
+in_cuda='video/x-raw(memory:CUDAMemory)'
+last_stats() {  # LOG LABEL: the newest stats message of the element
+  echo "$2: $(grep -o 'flashvsr-stats.*' "$1" | tail -1 | sed 's/(guint64)//g; s/(double)//g; s/(string)//g; s/\\//g' | cut -c1-900)" | tee -a "$out/element_stats.txt"
+}
+if wanted big; then
+  clip 600 960 540 "$work/540.h264"
+  clip 600 1920 1080 "$work/1080.h264"
+  launch "4K in CUDA memory, 960x540 x4, built-in model, 600 frames" filesrc location="$work/540.h264" ! h264parse ! nvh264dec ! "$in_cuda" ! \
+    flashvsr device=cuda ! "$in_cuda" ! fakesink sync=false
+  launch "4K in CUDA memory, 1920x1080 x2, built-in model, 600 frames" filesrc location="$work/1080.h264" ! h264parse ! nvh264dec ! "$in_cuda" ! \
+    flashvsr device=cuda scale=2 ! "$in_cuda" ! fakesink sync=false
+  checkpoint
+  launch "4K in CUDA memory, 960x540 x4, released size, 45 frames" $(frames 45 960 540) ! cudaupload ! "$in_cuda" ! \
+    flashvsr model="$work/checkpoint" model-version=v1.1 device=cuda ! "$in_cuda" ! fakesink sync=false
+  # The released size makes some 10 frames/s of 3840x2160: a live stream of 30 must go down to the built-in model.
+  LD_LIBRARY_PATH=$gst_libraries timeout 100 "$work/gst/usr/libexec/real/gst-launch-1.0" -m videotestsrc is-live=true num-buffers=1200 pattern=ball ! \
+    video/x-raw,format=NV12,width=960,height=540,framerate=30/1 ! cudaupload ! "$in_cuda" ! flashvsr model="$work/checkpoint" model-version=v1.1 device=cuda \
+    overload-policy=degrade stats-interval=1000000000 ! "$in_cuda" ! fakesink sync=true > "$out/degrade.log" 2>&1 || echo "failed: degrade"
+  last_stats "$out/degrade.log" "degrade, 40 s of 30 frames/s"
+fi
+
+# A decoder in front for ten minutes at 30 frames/s: contexts, device memory, memory and open files stay as they are.
+if wanted soak; then
+  clip 300 480 270 "$work/soak.h264"
+  log=$out/soak.log
+  GST_TRACERS='leaks(filters="GstCudaContext")' GST_LEAKS_TRACER_SIG=1 GST_DEBUG=GST_TRACER:7 GST_DEBUG_NO_COLOR=1 LD_LIBRARY_PATH=$gst_libraries \
+    timeout -s INT "${FLASHVSR_SOAK:-600}" "$work/gst/usr/libexec/real/gst-launch-1.0" -m multifilesrc location="$work/soak.h264" loop=true ! h264parse ! nvh264dec ! \
+    "$in_cuda" ! flashvsr device=cuda stats-interval=1000000000 ! "$in_cuda" ! fakesink sync=true > "$log" 2>&1 &
+  runner=$!
+  sleep 10
+  player=$(pgrep -P $runner gst-launch || echo $runner)
+  while kill -0 "$player" 2> /dev/null; do
+    kill -USR1 "$player" || break
+    echo "$(date +%T) device_mib $(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -i 0) rss_kb $(awk '/VmRSS/ {print $2}' /proc/$player/status)" \
+      "files $(ls /proc/$player/fd | wc -l) threads $(ls /proc/$player/task | wc -l)" >> "$out/soak.txt"
+    sleep 10
+  done
+  wait $runner || true
+  awk '{for (i = 2; i < NF; i += 2) {if (!($i in lo) || $(i+1) < lo[$i]) lo[$i] = $(i+1); if ($(i+1) > hi[$i]) hi[$i] = $(i+1)}} END {for (k in lo) printf "%s %s .. %s, ", k, lo[k], hi[k]; print NR " looks"}' "$out/soak.txt"
+  echo "contexts alive at each look: $(grep -o 'GstCudaContext, address=(gpointer)0x[0-9a-f]*' "$log" | sort | uniq -c | tr '\n' ';')"
+  last_stats "$log" "soak"
 fi
 
 "$folder/flashvsr-bench" table "$out"/*.jsonl > "$out/table.md" || echo "no table"

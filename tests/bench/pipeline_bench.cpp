@@ -11,6 +11,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 #include <dlfcn.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +21,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,7 @@ struct BenchOptions {
   double sparse_ratio = 2.0;
   bool fixed_mask = true, as_shipped = false;
   std::string profile;  // first, steady: which chunk ncu is to see
+  std::string timeline;  // a folder for traces of a first and of a steady chunk
   std::string commit = "unknown";
 };
 
@@ -227,6 +230,32 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
   return result;
 }
 
+// Writes FOLDER/first.json and FOLDER/steady.json: every kernel of one first and of one steady chunk with its begin and
+// end, in the form of chrome://tracing. Chunks follow each other as in back_to_back, so clocks are as in a long run.
+void write_timelines(const Upscaler& model, const RunOptions& options, const at::Tensor& video, StreamState& state,
+                     c10::Device device, const std::string& folder) {
+  namespace profiler = torch::autograd::profiler;
+  namespace impl = torch::profiler::impl;
+  const impl::ProfilerConfig config(impl::ProfilerState::KINETO);
+  const std::set<impl::ActivityType> activities{impl::ActivityType::CPU, impl::ActivityType::CUDA};
+  const bool has_color = model.config().input_scale == 1;
+  constexpr int64_t kSteady = 12;
+  state = {};
+  for (int64_t n = 0; n <= kSteady; ++n) {
+    const bool is_traced = n == 0 || n == kSteady;
+    const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+    if (is_traced) {
+      synchronize(device);
+      profiler::prepareProfiler(config, activities);
+      profiler::enableProfiler(config, activities);
+    }
+    const at::Tensor samples = finish(model.run(lq, options, state), lq, has_color);
+    if (!is_traced) continue;
+    synchronize(device);
+    profiler::disableProfiler()->save(folder + (n == 0 ? "/first.json" : "/steady.json"));
+  }
+}
+
 int run(const BenchOptions& o) {
   const c10::InferenceMode guard;
   if (o.device != "cpu") {
@@ -304,6 +333,7 @@ int run(const BenchOptions& o) {
   const BackToBack queued = back_to_back(model, options, video, state, o.chunks, device, false);
   const BackToBack beside = device.is_cuda() ? back_to_back(model, options, video, state, o.chunks, device, true) : queued;
   FLASHVSR_CHECK(queued.sums == beside.sums, ErrorCode::kInternal, "decoding on its own stream changed the pictures");
+  if (!o.timeline.empty()) write_timelines(model, options, video, state, device, o.timeline);
   const double ms = median(chunk);
   std::printf(
       "{\"bench\":\"pipeline\",\"config\":\"%s\",\"height\":%ld,\"width\":%ld,\"precision\":\"%s\",\"device\":\"%s\","
@@ -344,12 +374,13 @@ int main(int argc, char** argv) {
     else if (arg == "--model-mask") o.fixed_mask = false;
     else if (arg == "--as-shipped") o.as_shipped = true;
     else if (arg == "--profile") o.profile = value();
+    else if (arg == "--timeline") o.timeline = value();
     else if (arg == "--commit") o.commit = value();
     else {
       std::fprintf(stderr,
                    "usage: %s [--device cpu|cuda] [--precision bf16|fp16|fp32|fp8] [--config full|student|FILE.json]\n"
                    "  [--height 768] [--width 1408] [--chunks 20] [--sparse-ratio 2.0] [--model-mask] [--as-shipped]\n"
-                   "  [--decode-latents 2] [--profile first|steady] [--commit HASH]\n",
+                   "  [--decode-latents 2] [--profile first|steady] [--timeline FOLDER] [--commit HASH]\n",
                    argv[0]);
       return 2;
     }
