@@ -24,6 +24,7 @@ namespace {
 // Frames over which a switch between model and enlargement is spread.
 constexpr int kBlendFrames = 4;
 constexpr size_t kFreePictures = 64;
+constexpr int64_t kReducedAtOnce = 4;
 // One that the device is at, one before it that is being received, one more.
 constexpr size_t kChunksOnDevice = 3;
 
@@ -158,6 +159,13 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
                                                   geometry_.decoded.height, depth_);
     reducer_ = std::make_unique<BicubicResizer>(geometry_.decoded.width, geometry_.decoded.height, geometry_.out.width,
                                                 geometry_.out.height, depth_);
+  }
+  if (pictures_on_device_) {
+    const auto resizer = [&](const PictureSize& from, const PictureSize& to) {
+      return std::make_unique<TensorResizer>(from.width, from.height, to.width, to.height, depth_, picture_device_);
+    };
+    if (reducer_) device_reducer_ = resizer(geometry_.decoded, geometry_.out);
+    if (model_->config().input_scale != 1) device_reference_ = resizer(geometry_.in, geometry_.decoded);
   }
   if (!picture_device_.is_cpu() && model_->config().input_scale == 1) {
     device_enlarger_ = std::make_unique<TensorResizer>(geometry_.in.width, geometry_.in.height, geometry_.out.width,
@@ -310,7 +318,7 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   const int64_t first = chunk.outputs.begin - chunk.results.begin;
   const std::vector<InputFramePtr> sources(inputs.begin() + first, inputs.begin() + first + chunk.outputs.size());
   const c10::OptionalStreamGuard beside(run_options_.decode_stream);
-  if (can_finish_on_device()) {
+  if (pictures_on_device_) {
     finish_on_device(frames, lq, first, sources, results);
   } else {
     DeviceMark(model_->device()).wait(&is_interrupted_);
@@ -330,11 +338,6 @@ void Session::run_model(const ChunkRun& chunk, const Stream& stream, std::vector
   }
 }
 
-// A reduction is the CPU's, and colours are taken from what the model saw where that is the enlargement.
-bool Session::can_finish_on_device() const {
-  return pictures_on_device_ && !reducer_ && (color_fix_ == ColorFix::kNone || model_->config().input_scale == 1);
-}
-
 PostprocessOptions Session::postprocess_options() const {
   PostprocessOptions options;
   options.color_fix = color_fix_;
@@ -344,12 +347,30 @@ PostprocessOptions Session::postprocess_options() const {
   return options;
 }
 
+// The pictures whose colours these frames shall have: what the model saw where that is the enlargement, else made here.
+at::Tensor Session::style_of(const at::Tensor& lq, int64_t first, const std::vector<InputFramePtr>& sources) const {
+  if (color_fix_ == ColorFix::kNone) return {};
+  if (!device_reference_) return lq.narrow(2, first, static_cast<int64_t>(sources.size()));
+  std::vector<InputFrame*> frames;
+  for (const InputFramePtr& source : sources) frames.push_back(source.get());
+  return normalize_samples(device_reference_->resize(samples_of(frames)), (1 << depth_) - 1, geometry_.decoded.height,
+                           geometry_.decoded.width, model_->dtype());
+}
+
 void Session::finish_on_device(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
                                const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results) {
   const int64_t count = static_cast<int64_t>(sources.size());
-  const at::Tensor style = color_fix_ == ColorFix::kNone ? at::Tensor() : lq.narrow(2, first, count);
-  const at::Tensor samples = finish_frames(frames.narrow(2, first, count), style, geometry_.out.height, geometry_.out.width,
-                                           (1 << depth_) - 1, postprocess_options());
+  // A few at a time where they are larger than what comes out.
+  const int64_t step = device_reducer_ ? kReducedAtOnce : count;
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < count; begin += step) {
+    const int64_t size = std::min(step, count - begin);
+    const at::Tensor style = style_of(lq, first + begin, {sources.begin() + begin, sources.begin() + begin + size});
+    const at::Tensor whole = finish_frames(frames.narrow(2, first + begin, size), style, geometry_.decoded.height,
+                                           geometry_.decoded.width, (1 << depth_) - 1, postprocess_options());
+    parts.push_back(device_reducer_ ? device_reducer_->resize(whole) : whole);
+  }
+  const at::Tensor samples = parts.size() == 1 ? parts[0] : at::cat(parts, 0);
   const auto chunk = std::make_shared<DeviceChunk>(samples, pixel_format_, color_, format_.output_memory == FLASHVSR_MEMORY_HOST);
   for (int64_t i = 0; i < count; ++i) results.push_back({nullptr, sources[static_cast<size_t>(i)], chunk, i});
   // Frames that nobody receives are not to fill the device.

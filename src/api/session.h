@@ -10,7 +10,7 @@
 // On a GPU `run` also asks for the pixel format and the way to pinned memory, and returns without them when
 // another chunk is ready: once the device is at this one's decoder. It then has the next in time, and receive
 // waits for what it gives. Otherwise run waits for the end. What has to be done to a picture besides (a view, a
-// switch's blending, alpha, a reduction) is done on the CPU.
+// switch's blending, alpha) is done on the CPU.
 //
 // A drain ends the newest stream; frames sent after it begin the next, which may wait while
 // the ended one is still run. Each stream starts with a fresh state.
@@ -110,7 +110,6 @@ class Session {
   void enlarge(InputFrame& frame, bool parallel) const;
   void run_model(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results,
                  double& preprocess_ms);
-  bool can_finish_on_device() const;
   void finish_on_cpu(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
                      const std::vector<InputFramePtr>& sources, std::vector<OutputFrame>& results);
   void finish_on_device(const at::Tensor& frames, const at::Tensor& lq, int64_t first,
@@ -119,6 +118,7 @@ class Session {
   void run_passthrough(const ChunkRun& chunk, const Stream& stream, std::vector<OutputFrame>& results);
   PostprocessOptions postprocess_options() const;
   at::Tensor samples_of(const std::vector<InputFrame*>& frames) const;
+  at::Tensor style_of(const at::Tensor& lq, int64_t first, const std::vector<InputFramePtr>& sources) const;
   at::Tensor model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs);
   void reset_state();
   void check_frame(const FlashVsrFrame& frame) const;
@@ -142,6 +142,8 @@ class Session {
   std::unique_ptr<BicubicResizer> reference_;       // in -> decoded, when that is not `out`
   std::unique_ptr<BicubicResizer> reducer_;         // decoded -> out, when they differ
   std::unique_ptr<TensorResizer> device_enlarger_;  // in -> out, where picture_device_ is not the CPU
+  // The same two for pictures that stay on the device.
+  std::unique_ptr<TensorResizer> device_reference_, device_reducer_;
   const std::shared_ptr<ImagePool> input_pool_;
   const std::shared_ptr<ImagePool> output_pool_;
 

@@ -176,11 +176,10 @@ TEST_F(DeviceSession, ShowsViews) {
   expect_both_alike(c, 26, 0);
 }
 
-// A reduction, and colours that the model's input does not have at the output's size, are the CPU's.
-TEST_F(DeviceSession, LeavesToTheCpuWhatTheDeviceCannotDo) {
-  for (const Case& c : {Case{"decoder", FLASHVSR_PIXEL_FORMAT_I420, 32, 16, FLASHVSR_COLOR_FIX_NONE, 2},
-                        Case{"decoder", FLASHVSR_PIXEL_FORMAT_I420, 32, 16, FLASHVSR_COLOR_FIX_ADAIN}}) {
-    expect_both_alike(c, 26, 0);
+TEST_F(DeviceSession, ReducesWhatTheModelMadeLarger) {
+  for (const FlashVsrPixelFormat format : {FLASHVSR_PIXEL_FORMAT_I420, FLASHVSR_PIXEL_FORMAT_P010_10LE}) {
+    SCOPED_TRACE(format);
+    expect_both_alike(Case{"decoder", format, 33, 18, FLASHVSR_COLOR_FIX_NONE, 2}, 26, 0);
   }
 }
 
@@ -188,6 +187,8 @@ TEST_F(DeviceSession, LeavesToTheCpuWhatTheDeviceCannotDo) {
 TEST_F(DeviceSession, TakesColoursFromWhatTheModelSaw) {
   for (const FlashVsrColorFix fix : {FLASHVSR_COLOR_FIX_ADAIN, FLASHVSR_COLOR_FIX_WAVELET}) {
     expect_both_alike(Case{"enlarged", FLASHVSR_PIXEL_FORMAT_RGB, 40, 24, fix}, 26, 1);
+    // Here the model saw the picture as it came: the enlargement is made for its colours.
+    for (const int scale : {2, 4}) expect_both_alike(Case{"decoder", FLASHVSR_PIXEL_FORMAT_RGB, 40, 24, fix, scale}, 26, 1);
   }
 }
 
