@@ -281,7 +281,7 @@ at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> norm_rope_window(
     const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps, int64_t heads, int64_t f,
-    int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin) {
+    int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin, const Maybe& key_place, const Maybe& value_place) {
   const int64_t dim = qkv.size(1) / 3, head_dim = dim / heads;
   NormRopeWindowParams p;
   p.frames = static_cast<int32_t>(f);
@@ -293,12 +293,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> norm_rope
   if (!is_plain_bf16(qkv) || !qkv.is_contiguous() || (head_dim != 64 && head_dim != 128) || dim > 1536 ||
       cos.scalar_type() != at::kDouble || !cos.is_contiguous() || !sin.is_contiguous()) {
     note_reference("norm_rope_window", qkv);
-    WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
+    const at::Tensor none;
+    WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin,
+                                                {key_place.value_or(none), value_place.value_or(none)});
     return {r.q, r.k, r.v, r.q_mean, r.k_mean};
   }
   const CUDAGuard guard(qkv.device());
   const int64_t windows = f * h * w / 128;
-  const at::Tensor q = at::empty({windows, 128, dim}, qkv.options()), k = at::empty_like(q), v = at::empty_like(q);
+  const at::Tensor q = at::empty({windows, 128, dim}, qkv.options());
+  const at::Tensor k = key_place ? *key_place : at::empty_like(q), v = value_place ? *value_place : at::empty_like(q);
   const at::Tensor q_mean = at::empty({windows, dim}, qkv.options()), k_mean = at::empty_like(q_mean);
   const at::Tensor workspace = at::empty({static_cast<int64_t>(norm_rope_window_workspace_bytes(p))},
                                          qkv.options().dtype(at::kByte));

@@ -43,7 +43,8 @@ at::Tensor SelfAttention::forward(Activation x, int64_t layer,
   const TokenGrid& grid = context.grid;
   at::Tensor rows = qkv(x);
   x = Activation(at::Tensor());
-  WindowedQkv now = ops::norm_rope_window(rows, norm_q, norm_k, eps, heads, grid, context.cos, context.sin);
+  WindowedQkv now = ops::norm_rope_window(rows, norm_q, norm_k, eps, heads, grid, context.cos, context.sin,
+                                          cache.place(layer, grid.f / 2));
   rows.reset();
   const KvRing& past = cache.layer(layer);
   const int64_t windows = grid.blocks().windows();

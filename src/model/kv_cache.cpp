@@ -2,6 +2,7 @@
 #include "model/kv_cache.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
@@ -72,6 +73,15 @@ std::vector<int32_t> KvCache::slot_map(int64_t new_slots) const {
   return map;
 }
 
+KvPlace KvCache::place(int64_t index, int64_t new_slots) const {
+  if (storage_ != CacheStorage::kDevice || held_ > 0 || new_slots != capacity_ || index >= static_cast<int64_t>(layers_.size()) ||
+      !layers_[index].key_mean.defined() || at::GradMode::is_enabled()) {
+    return {};
+  }
+  const Layer& ring = layers_[index];
+  return {ring.key.values.flatten(0, 1), ring.value.values.flatten(0, 1)};
+}
+
 KvRing KvCache::layer(int64_t index) const {
   if (held_ == 0 || index >= static_cast<int64_t>(layers_.size()) || !layers_[index].key_mean.defined()) return {};
   const Layer& layer = layers_[index];
@@ -95,8 +105,10 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
                  seen - first_kept, " slots for a ring of ", capacity_);
   for (int64_t slot = std::max(held_, first_kept); slot < seen; ++slot) {
     const int64_t place = (head_ + slot) % capacity_, begin = (slot - held_) * windows;
-    ring.key.put(place, key.narrow(0, begin, windows));
-    ring.value.put(place, value.narrow(0, begin, windows));
+    if (key.data_ptr() != ring.key.values.data_ptr()) {
+      ring.key.put(place, key.narrow(0, begin, windows));
+      ring.value.put(place, value.narrow(0, begin, windows));
+    }
     ring.key_mean[place].copy_(key_mean.narrow(0, begin, windows));
   }
 }

@@ -35,6 +35,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/ops.h"
+
 namespace flashvsr {
 
 struct KvRing {
@@ -59,10 +61,15 @@ class KvCache {
   // `windows` windows a slot, `dim` wide, in `options`' type. Nothing where memory is taken already.
   void reserve(int64_t layers, int64_t windows, int64_t dim, int64_t kv_chunks, const at::TensorOptions& options);
 
+  // The ring's own memory [new_slots * L, 128, D] where a chunk's keys and values may be written before it is
+  // attended: those of a stream's first chunk that fills the ring, whose memory is taken. Else undefined.
+  KvPlace place(int64_t index, int64_t new_slots) const;
+
   // kDevice: the ring itself; else a copy on the device and in the type of what was stored.
   KvRing layer(int64_t index) const;
 
-  // key, value [new_slots * L, 128, D], key_mean [new_slots * L, D] of the chunk just attended.
+  // key, value [new_slots * L, 128, D], key_mean [new_slots * L, D] of the chunk just attended. What is in its
+  // `place` already stays there.
   void store(int64_t index, const at::Tensor& key, const at::Tensor& value,
              const at::Tensor& key_mean, int64_t new_slots, int64_t kv_chunks);
   void advance(int64_t new_slots, int64_t kv_chunks);

@@ -2,6 +2,7 @@
 #include "model/layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
@@ -36,6 +37,11 @@ at::Tensor to_device(const at::Tensor& host, c10::Device device) {
   if (device.is_cpu()) return host;
   // Pinned memory goes back to its cache when the copy is done.
   return host.pin_memory().to(device, host.scalar_type(), /*non_blocking=*/true);
+}
+
+void keep(at::Tensor& past, const at::Tensor& now) {
+  if (past.defined() && past.sizes() == now.sizes() && !at::GradMode::is_enabled()) past.copy_(now);
+  else past = now.clone();
 }
 
 }  // namespace flashvsr

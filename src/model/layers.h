@@ -29,6 +29,9 @@ at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dt
 // Copies a small host tensor to `device` in the order of its stream, without waiting for it.
 at::Tensor to_device(const at::Tensor& host, c10::Device device);
 
+// Makes `past` a copy of `now`: in its own memory where that has the shape and nobody wants a gradient.
+void keep(at::Tensor& past, const at::Tensor& now);
+
 }  // namespace flashvsr
 
 #endif  // FLASHVSR_MODEL_LAYERS_H_

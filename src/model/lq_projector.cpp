@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/layers.h"
 #include "model/ops.h"
 
 namespace flashvsr {
@@ -46,14 +47,13 @@ at::Tensor LqProjector::project_causal(at::Tensor steps, LqCache& cache) const {
   const bool is_first = !cache.conv1.defined();
   // Without a past the first step stands for it.
   at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
-  at::Tensor last = steps.narrow(2, steps.size(2) - 2, 2).clone();
   steps = at::cat({front, steps}, 2);
   front.reset();
-  cache.conv1 = std::move(last);
+  keep(cache.conv1, steps.narrow(2, steps.size(2) - 2, 2));
   at::Tensor hidden = hidden_steps(std::move(steps));
   // The first clip's hidden steps are the past of the second: it has no tokens of its own.
   at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
-  cache.conv2 = hidden.narrow(2, hidden.size(2) - 2, 2).clone();
+  keep(cache.conv2, hidden.narrow(2, hidden.size(2) - 2, 2));
   hidden.reset();
   return seen.size(2) < 4 ? at::Tensor() : project_tokens(std::move(seen));
 }

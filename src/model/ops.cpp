@@ -57,7 +57,8 @@ std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::
 
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                              const at::Tensor& k_weight, double eps, int64_t heads,
-                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
+                             const KvPlace& place) {
   const auto parts = qkv.chunk(3, 1);
   const at::Tensor q = rope3d(rms_norm(parts[0], q_weight, eps), heads, cos, sin);
   const at::Tensor k = rope3d(rms_norm(parts[1], k_weight, eps), heads, cos, sin);
@@ -67,6 +68,12 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
   out.v = window_partition(parts[2].contiguous(), grid.f, grid.h, grid.w);
   out.q_mean = out.q.mean(1);
   out.k_mean = out.k.mean(1);
+  if (place.key.defined()) {
+    place.key.copy_(out.k);
+    place.value.copy_(out.v);
+    out.k = place.key;
+    out.v = place.value;
+  }
   return out;
 }
 
@@ -240,11 +247,14 @@ Maybe maybe(const at::Tensor& x) { return x.defined() ? Maybe(x) : Maybe(); }
 NormRopeWindowResult op_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                                          const at::Tensor& k_weight, double eps, int64_t heads,
                                          int64_t f, int64_t h, int64_t w, const at::Tensor& cos,
-                                         const at::Tensor& sin) {
+                                         const at::Tensor& sin, const Maybe& key_place,
+                                         const Maybe& value_place) {
   const auto run = cpu::takes_norm_rope_window(qkv, q_weight, k_weight, heads, cos, sin)
                        ? cpu::norm_rope_window
                        : reference::norm_rope_window;
-  WindowedQkv r = run(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin);
+  const at::Tensor none;
+  WindowedQkv r = run(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin,
+                      {key_place.value_or(none), value_place.value_or(none)});
   return {r.q, r.k, r.v, r.q_mean, r.k_mean};
 }
 
@@ -365,7 +375,8 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("gated_residual(Tensor x, Tensor y, Tensor gate) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   m.def("norm_rope_window(Tensor qkv, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
-        "int h, int w, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+        "int h, int w, Tensor cos, Tensor sin, Tensor(a!)? key_place, Tensor(b!)? value_place) -> (Tensor, Tensor, "
+        "Tensor, Tensor, Tensor)");
   m.def("rms_norm_rows(Tensor x, Tensor weight, float eps) -> Tensor");
   m.def("block_mask(Tensor q_mean, Tensor k_mean, int heads, int rows, int columns, int local_range, "
         "int topk) -> (Tensor, Tensor)");
@@ -447,16 +458,17 @@ at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::
 
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                              const at::Tensor& k_weight, double eps, int64_t heads,
-                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+                             const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
+                             const KvPlace& place) {
   if (wants_reference()) {
-    return reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, grid, cos, sin);
+    return reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, grid, cos, sin, place);
   }
   const auto call = [&]() -> NormRopeWindowResult {
     using Signature = NormRopeWindowResult(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                            double, int64_t, int64_t, int64_t, int64_t,
-                                           const at::Tensor&, const at::Tensor&);
+                                           const at::Tensor&, const at::Tensor&, const Maybe&, const Maybe&);
     FLASHVSR_CALL(norm_rope_window, Signature, qkv, qkv, q_weight, k_weight, eps, heads, grid.f,
-                  grid.h, grid.w, cos, sin);
+                  grid.h, grid.w, cos, sin, maybe(place.key), maybe(place.value));
   };
   auto [q, k, v, q_mean, k_mean] = call();
   return {q, k, v, q_mean, k_mean};

@@ -48,6 +48,11 @@ struct AttentionKv {
 at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
                          const std::vector<int32_t>& slot_map);
 
+// Where keys and values shall be written, [windows, 128, D] each and dense; undefined: to new tensors.
+struct KvPlace {
+  at::Tensor key, value;
+};
+
 #define FLASHVSR_MODEL_OPS                                                                        \
   /* --- transformer -------------------------------------------------------------------------*/ \
   /* y = round(round(LN(x) * scale1) + shift), LN without affine, fp32 statistics.             */ \
@@ -81,10 +86,11 @@ at::Tensor visible_slots(const at::Tensor& ring, const at::Tensor& now,
   at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);  \
   /* RMS norm of q and k over D, RoPE on both, window order and window means.                   */ \
   /*   qkv [S, 3D] (q, k, v side by side)   weights [D]   cos, sin [S, head_dim/2] double        */ \
+  /*   The result's k and v are `place`'s tensors where it has them.                              */ \
   WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,                 \
                                const at::Tensor& k_weight, double eps, int64_t heads,             \
                                const TokenGrid& grid, const at::Tensor& cos,                      \
-                               const at::Tensor& sin);                                            \
+                               const at::Tensor& sin, const KvPlace& place);                      \
   /* RMS norm over D (cross-attention's query).                                                 */ \
   at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);            \
   /* model/block_mask.h.   q_mean [Sq, D]   k_mean [Sk, D]. `column` may be longer than the      */ \

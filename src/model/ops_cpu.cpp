@@ -199,12 +199,13 @@ bool takes_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, c
 }
 
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
-                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin) {
+                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
+                             const KvPlace& place) {
   const int64_t dim = qkv.size(1) / 3, windows = grid.tokens() / kAttentionBlock;
   WindowedQkv out;
   out.q = at::empty({windows, kAttentionBlock, dim}, qkv.options());
-  out.k = at::empty_like(out.q);
-  out.v = at::empty_like(out.q);
+  out.k = place.key.defined() ? place.key : at::empty_like(out.q);
+  out.v = place.value.defined() ? place.value : at::empty_like(out.q);
   out.q_mean = at::empty({windows, dim}, qkv.options());
   out.k_mean = at::empty_like(out.q_mean);
   NormRopeWindowParams p;

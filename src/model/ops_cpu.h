@@ -40,7 +40,8 @@ at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::
 bool takes_norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight,
                             int64_t heads, const at::Tensor& cos, const at::Tensor& sin);
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
-                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin);
+                             int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
+                             const KvPlace& place);
 
 }  // namespace flashvsr::cpu
 

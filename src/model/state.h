@@ -3,6 +3,9 @@
 // Everything a stream remembers from chunk to chunk, as one value. Flush, a cut
 // and a new size are `state = {}`.
 //
+// Without gradients what is remembered is written in place: the same memory from chunk to chunk, and copies of a
+// state share it.
+//
 // Thread-safety: unsafe, one stream has one.
 #ifndef FLASHVSR_MODEL_STATE_H_
 #define FLASHVSR_MODEL_STATE_H_
@@ -24,7 +27,6 @@ struct LqCache {
 };
 
 // Input of each MemBlock at its previous time step, in layer order; empty at the start (= zeros).
-// Copies share the tensors, which a device writes in place.
 struct DecoderMemory {
   std::vector<at::Tensor> steps;  // [B, C, H', W'] each
   bool is_first() const { return steps.empty(); }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/cancel.h"
+#include "model/layers.h"
 #include "model/ops.h"
 
 namespace flashvsr {
@@ -30,7 +31,7 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
   at::Tensor y;
   if (batch == 1) {
     y = ops::mem_conv(x, memory, conv0.weight, conv0.bias);
-    memory = x.narrow(0, steps - 1, 1).clone(at::MemoryFormat::Preserve);
+    keep(memory, x.narrow(0, steps - 1, 1));
   } else {
     const at::Tensor by_time = x.unflatten(0, {batch, steps});
     const at::Tensor first =

@@ -102,8 +102,13 @@ TEST_F(OpsGpu, Attention) {
     const int64_t dim = c.heads * c.head_dim, windows = grid.blocks().windows(), slots = c.f / 2;
     const at::Tensor qkv = random({grid.tokens(), 3 * dim}), q_weight = random({dim}, 0.2, 1), k_weight = random({dim}, 0.2, 1);
     const auto [cosine, sine] = rope3d_table(c.head_dim, 4, c.f, c.h, c.w, at::Device(kDevice));
-    const WindowedQkv own = ops::norm_rope_window(qkv, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine);
-    const WindowedQkv ref = reference::norm_rope_window(qkv, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine);
+    // Keys and values to a place of ours.
+    const KvPlace place{at::empty({grid.tokens() / 128, 128, qkv.size(1) / 3}, qkv.options()),
+                        at::empty({grid.tokens() / 128, 128, qkv.size(1) / 3}, qkv.options())};
+    const WindowedQkv own = ops::norm_rope_window(qkv, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine, place);
+    EXPECT_EQ(own.k.data_ptr(), place.key.data_ptr());
+    EXPECT_EQ(own.v.data_ptr(), place.value.data_ptr());
+    const WindowedQkv ref = reference::norm_rope_window(qkv, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine, {});
     EXPECT_CLOSE(own.q, ref.q, 2e-3);
     EXPECT_CLOSE(own.k, ref.k, 2e-3);
     EXPECT_TRUE(at::equal(own.v, ref.v));

@@ -2,6 +2,7 @@
 #include "model/kv_cache.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -40,6 +41,36 @@ TEST_P(KvCacheStorage, SeesWhatANaiveListSees) {
       ASSERT_EQ(cache.held(), static_cast<int64_t>(list.size()));
       expect_equal("held means", visible_slots(cache.layer(0).key_mean, {}, cache.slot_map(0)),
                    at::cat(std::vector<at::Tensor>(list.begin(), list.end()), 0).mean(1));
+    }
+  }
+}
+
+// A first chunk that fills the ring is written where it will stay; nothing else is.
+TEST_P(KvCacheStorage, FirstChunkHasItsPlace) {
+  const c10::InferenceMode guard;
+  KvCache plain(GetParam()), cache(GetParam());
+  EXPECT_FALSE(cache.place(0, 3).key.defined());  // no memory yet
+  cache.reserve(2, kWindows, kDim, 3, at::TensorOptions().dtype(at::kFloat));
+  EXPECT_FALSE(cache.place(0, 1).key.defined());
+  for (const int64_t slots : {3, 1, 1}) {
+    for (const int64_t layer : {0, 1}) {
+      at::Tensor key = short_numbers({slots * kWindows, 128, kDim}), value = -key;
+      const at::Tensor mean = key.mean(1);
+      plain.store(layer, key, value, mean, slots, 3);
+      const KvPlace place = cache.place(layer, slots);
+      ASSERT_EQ(place.key.defined(), slots == 3 && GetParam() == CacheStorage::kDevice);
+      if (place.key.defined()) {
+        key = place.key.copy_(key);
+        value = place.value.copy_(value);
+      }
+      cache.store(layer, key, value, mean, slots, 3);
+    }
+    plain.advance(slots, 3);
+    cache.advance(slots, 3);
+    for (const int64_t layer : {0, 1}) {
+      expect_equal("key", cache.layer(layer).key, plain.layer(layer).key);
+      expect_equal("value", cache.layer(layer).value, plain.layer(layer).value);
+      expect_equal("means", cache.layer(layer).key_mean, plain.layer(layer).key_mean);
     }
   }
 }

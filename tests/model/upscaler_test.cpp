@@ -57,9 +57,9 @@ TEST_F(UpscalerTest, IsTheSameFromRunToRun) {
 // The transformer's cache is used: a later chunk that forgot it differs.
 TEST_F(UpscalerTest, ThePastMatters) {
   const c10::InferenceMode guard;
-  StreamState state;
+  StreamState state, forgetful;
   model.run(lq.narrow(2, 0, 25), {}, state);
-  StreamState forgetful = state;
+  model.run(lq.narrow(2, 0, 25), {}, forgetful);
   forgetful.kv = {};
   const at::Tensor with = model.run(lq.narrow(2, 21, 12), {}, state);
   const at::Tensor without = model.run(lq.narrow(2, 21, 12), {}, forgetful);

@@ -283,7 +283,7 @@ void run_block(const ParityRun& run) {
     part("self_attn_in", a);
     const WindowedQkv qkv = ops::norm_rope_window(block.self_attn.qkv(a), block.self_attn.norm_q,
                                                   block.self_attn.norm_k, config.eps, config.heads,
-                                                  grid, context.cos, context.sin);
+                                                  grid, context.cos, context.sin, {});
     run.near(name + " q of window 0", every(qkv.q[0], 5), f[name + "_q_win0"], {5e-4});
     run.near(name + " k of the last window", every(qkv.k[qkv.k.size(0) - 1], 5), f[name + "_k_last_win"], {5e-4});
     const at::Tensor self = block.self_attn.forward(a, layer, context, config.heads, config.eps, cache);
