@@ -2,31 +2,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Block-sparse attention of others, at the shapes of tests/bench/attention_bench.cu, as JSON lines.
 
-    bench-peers.py [--peers flashinfer,flex,dense] [--shape PART] [--seconds 0.2] [--commit HASH]
+    bench-peers.py [--peers flashinfer,flashinfer_blocks,flex,dense] [--shape PART] [--seconds 0.2] [--commit HASH]
     bench-peers.py --self-check
 
 Runs on a GPU machine with torch >= 2.5, right before or after `flashvsr-bench kernels`, so that both meet
-the same card at the same clocks. Peers that cannot be imported are named on stderr and left out:
-    flashinfer   BlockSparseAttentionWrapper, its planning apart ("plan_ms")
-    flex         torch FlexAttention, compiled, with the same BlockMask
-    dense        torch scaled_dot_product_attention (cuDNN or FlashAttention) over as many keys as a row
-                 keeps on average: what the kept pairs would cost without their pattern
+the same card at the same clocks:
+    flashinfer         VariableBlockSparseAttentionWrapper, whose plan lists every kept key
+    flashinfer_blocks  BlockSparseAttentionWrapper, heads in a row as one sequence, pages of a block
+    flex               torch FlexAttention, compiled, with the same BlockMask
+    dense              torch scaled_dot_product_attention (cuDNN or FlashAttention) over as many keys as a row
+                       keeps on average: what the kept pairs would cost without their pattern
+A peer that cannot run has a line with "absent" and the reason instead of times; that is no failure. For a
+machine without a network, tools/make-flashinfer-peer packs FlashInfer with its kernels built.
 q and k are normal plus a block mean such that pooled scores have a standard deviation of 1.5; the mask
 follows the model's rule (local range, softmax over a row, joint top-k of a head and query slot).
 flop = 4 * 128 * 128 * head_dim per kept pair. "burst": 5 calls back to back, median, minimum and maximum
-of 7. "ratio" is to the first peer that ran on that shape in this run.
+of 7. "plan_ms": host time from a mask on the device to a kernel that can start, median of 5; not part of
+the other times. "error": the worst relative error of 6 (head, block) pairs to float64 under the same mask
+(dense: over its own keys); beyond 0.02 there is no time. "ratio" is to the first peer that ran on that
+shape in this run.
 
-Run on an H200 with torch 2.11, where FlashInfer was not to be had (2026-11-28).
 --self-check (CPU, seconds): FlexAttention in eager mode with our BlockMask, at a tiny size, against a
-dense softmax under the same mask, and its block lists against the mask; exits 1 when they differ.
+dense softmax under the same mask, its block lists against the mask, and whether "error" tells a wrong mask;
+exits 1 when one of these fails.
 """
 import argparse
 import json
 import math
 import os
 import sys
+import time
 
 BLOCK = 128
+FLASHINFER_BACKEND = 'fa3'  # not 'auto': what is measured must not depend on what was found
 # name, windows down and across, query slots, key slots, heads, head_dim, local range (0: none), kept a row
 SHAPES = [
     ('768x1408 steady', 6, 11, 1, 4, 12, 128, 11, 120),
@@ -88,9 +96,12 @@ def self_check(torch):
     scores = (q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])).masked_fill(~full, -math.inf)
     want = scores.softmax(-1).nan_to_num() @ v
     error = ((got - want).norm() / want.norm()).item()
+    wrong = worst_error(torch, got, q, k, v, mask.roll(1, -1))
+    is_told = worst_error(torch, got, q, k, v, mask) < 1e-5 and wrong > 0.1
     print(json.dumps({'bench': 'peers', 'case': 'self-check', 'density': round(mask.float().mean().item(), 4),
-                      'rows_with_keys': int(rows.sum()), 'error': error, 'blocks_equal': is_same, 'torch': torch.__version__}))
-    return 0 if is_same and error < 1e-5 else 1
+                      'rows_with_keys': int(rows.sum()), 'error': error, 'error_of_wrong_mask': wrong,
+                      'blocks_equal': is_same, 'torch': torch.__version__}))
+    return 0 if is_same and is_told and error < 1e-5 else 1
 
 
 def time_calls(torch, call, seconds):
@@ -114,33 +125,80 @@ def peer_flex(torch, q, k, v, mask):
     return lambda: compiled(q[None], k[None], v[None], block_mask=block_mask)[0], {}
 
 
+def time_plan(torch, plan):
+    """Host milliseconds of `plan`, which may return before the device is done."""
+    times = []
+    for _ in range(6):
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        plan()
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - begin) * 1e3)
+    return round(sorted(times[1:])[2], 3)  # the first also loads the module
+
+
 def peer_flashinfer(torch, q, k, v, mask):
-    import flashinfer
-    q, k, v = (t.transpose(0, 1).contiguous() for t in (q, k, v))  # [tokens, heads, head_dim]
+    from flashinfer.sparse import VariableBlockSparseAttentionWrapper
     workspace = torch.empty(256 << 20, dtype=torch.uint8, device=q.device)
-    wrapper = flashinfer.VariableBlockSparseAttentionWrapper(workspace, backend='auto')
+    wrapper = VariableBlockSparseAttentionWrapper(workspace, backend=FLASHINFER_BACKEND)
     heads, q_blocks, k_blocks = mask.shape
     sizes = [torch.full((heads, n), BLOCK, dtype=torch.int32, device=q.device) for n in (q_blocks, k_blocks)]
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    for _ in range(2):  # the first builds
-        begin.record()
-        wrapper.plan(mask, sizes[0], sizes[1], heads, heads, q.shape[-1], q_data_type=q.dtype)
-        end.record()
-        end.synchronize()
-    by_head = [t.transpose(0, 1).contiguous() for t in (q, k, v)]
-    return lambda: wrapper.run(*by_head), {'plan_ms': round(begin.elapsed_time(end), 3)}
+    plan_ms = time_plan(torch, lambda: wrapper.plan(mask, *sizes, heads, heads, q.shape[-1], q_data_type=q.dtype))
+    return lambda: wrapper.run(q, k, v), flashinfer_more(plan_ms)
+
+
+def peer_flashinfer_blocks(torch, q, k, v, mask):
+    """One mask serves all heads there, so a head's blocks become rows and columns of their own."""
+    from flashinfer.sparse import BlockSparseAttentionWrapper
+    workspace = torch.empty(256 << 20, dtype=torch.uint8, device=q.device)
+    wrapper = BlockSparseAttentionWrapper(workspace, backend=FLASHINFER_BACKEND)
+    heads, q_blocks, k_blocks = mask.shape
+    rows, columns, values = (t.reshape(-1, 1, t.shape[-1]) for t in (q, k, v))
+
+    def plan():
+        starts = torch.zeros(heads * q_blocks + 1, dtype=torch.int32, device=q.device)
+        torch.cumsum(mask.sum(-1).flatten(), 0, dtype=torch.int32, out=starts[1:])
+        head, _, column = mask.nonzero(as_tuple=True)
+        wrapper.plan(starts, (head * k_blocks + column).to(torch.int32), len(rows), len(columns), BLOCK, BLOCK, 1, 1,
+                     q.shape[-1], q_data_type=q.dtype, kv_data_type=k.dtype, o_data_type=q.dtype)
+    plan_ms = time_plan(torch, plan)
+    return lambda: wrapper.run(rows, columns, values).view(q.shape), flashinfer_more(plan_ms)
+
+
+def flashinfer_more(plan_ms):
+    from flashinfer.version import __version__
+    return {'plan_ms': plan_ms, 'version': __version__, 'backend': FLASHINFER_BACKEND}
 
 
 def peer_dense(torch, q, k, v, mask):
-    keys = max(BLOCK, int(mask.float().sum(-1).mean().item()) * BLOCK)
+    keys = dense_keys(mask) * BLOCK
     k, v = k[:, :keys].contiguous(), v[:, :keys].contiguous()
     return lambda: torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None])[0], {'dense_keys': keys}
+
+
+def dense_keys(mask):
+    return max(1, int(mask.float().sum(-1).mean().item()))
+
+
+def worst_error(torch, got, q, k, v, mask, pairs=6):
+    """The largest relative error of `pairs` random (head, query block) pairs that keep something, to float64."""
+    generator = torch.Generator().manual_seed(11)
+    kept = mask.any(-1).nonzero()
+    worst = 0.0
+    for pick in torch.randint(len(kept), (pairs,), generator=generator).tolist():
+        head, block = kept[pick].tolist()
+        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+        keys = mask[head, block].repeat_interleave(BLOCK)
+        scores = q[head, rows].double() @ k[head, keys].double().T / math.sqrt(q.shape[-1])
+        want = scores.softmax(-1) @ v[head, keys].double()
+        worst = max(worst, ((got[head, rows].double() - want).norm() / want.norm()).nan_to_num(nan=math.inf).item())
+    return worst
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--self-check', action='store_true', help='the CPU check')
-    parser.add_argument('--peers', default='flashinfer,flex,dense')
+    parser.add_argument('--peers', default='flashinfer,flashinfer_blocks,flex,dense')
     parser.add_argument('--shape', default='', help='part of a shape\'s name')
     parser.add_argument('--seconds', type=float, default=0.2, help='of the sustained figure')
     parser.add_argument('--commit', default=os.environ.get('FLASHVSR_BENCH_COMMIT', 'unknown'))
@@ -151,7 +209,7 @@ def main():
     if not torch.cuda.is_available():
         print('bench-peers: no GPU', file=sys.stderr)
         return 77
-    peers = {'flashinfer': peer_flashinfer, 'flex': peer_flex, 'dense': peer_dense}
+    peers = {'flashinfer': peer_flashinfer, 'flashinfer_blocks': peer_flashinfer_blocks, 'flex': peer_flex, 'dense': peer_dense}
     for shape in SHAPES:
         if options.shape not in shape[0]:
             continue
@@ -159,18 +217,28 @@ def main():
         flop = 4 * BLOCK * BLOCK * shape[6] * mask.sum().item()
         baseline = None
         for name in options.peers.split(','):
+            line = {'bench': 'peers', 'commit': options.commit, 'kernel': name, 'shape': shape[0],
+                    'density': round(mask.float().mean().item(), 4)}
+            make = peers[name]
             try:
-                call, more = peers[name](torch, q, k, v, mask)
+                call, more = make(torch, q, k, v, mask)
+                applied = mask
+                if name == 'dense':
+                    applied = (torch.arange(mask.shape[-1], device='cuda') < dense_keys(mask)).expand(mask.shape)
+                error = worst_error(torch, call(), q, k, v, applied)
+                if error > 0.02:
+                    raise ValueError('relative error %.3g' % error)
                 median, least, most, sustained = time_calls(torch, call, options.seconds)
-            except (ImportError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-                print('bench-peers: %s left out at %s: %s' % (name, shape[0], error), file=sys.stderr)
+            except Exception as problem:  # whatever it is that the code of others raises
+                reason = ' '.join(str(problem).split())[:200]
+                print('bench-peers: %s left out at %s: %s' % (name, shape[0], reason), file=sys.stderr)
+                print(json.dumps({**line, 'absent': '%s: %s' % (type(problem).__name__, reason)}), flush=True)
                 continue
             baseline = baseline or (name, median)
-            print(json.dumps({'bench': 'peers', 'commit': options.commit, 'kernel': name, 'shape': shape[0],
-                              'density': round(mask.float().mean().item(), 4), 'burst_ms': round(median, 4),
+            print(json.dumps({**line, 'burst_ms': round(median, 4),
                               'burst_ms_min': round(least, 4), 'burst_ms_max': round(most, 4),
                               'burst_tflops': round(flop / median * 1e-9, 1), 'sustained_ms': round(sustained, 4),
-                              'baseline': baseline[0], 'ratio': round(baseline[1] / median, 3), **more,
+                              'baseline': baseline[0], 'ratio': round(baseline[1] / median, 3), 'error': round(error, 5), **more,
                               'gpu': torch.cuda.get_device_name(), 'torch': torch.__version__}), flush=True)
     return 0
 
