@@ -270,6 +270,13 @@ at::Tensor Dit::forward(const at::Tensor& latents, at::Tensor lq_tokens, int64_t
                         const AttentionOptions& options, KvCache& cache,
                         const std::atomic<bool>* cancel) const {
   const TokenGrid grid{latents.size(2), latents.size(3) / 2, latents.size(4) / 2};
+  return forward(latents, std::move(lq_tokens), make_context(grid, position, options, cache), cache, cancel);
+}
+
+at::Tensor Dit::forward(const at::Tensor& latents, at::Tensor lq_tokens, const AttentionContext& context, KvCache& cache,
+                        const std::atomic<bool>* cancel) const {
+  const TokenGrid& grid = context.grid;
+  const AttentionOptions& options = context.options;
   at::Tensor x = patchify(latents);
   FLASHVSR_CHECK(lq_tokens.dim() == 3 && lq_tokens.size(1) == x.size(0) && lq_tokens.size(2) == x.size(1),
                  ErrorCode::kInternal, "dit: LQ tokens are ", lq_tokens.sizes(), " for ", x.sizes(),
@@ -280,7 +287,6 @@ at::Tensor Dit::forward(const at::Tensor& latents, at::Tensor lq_tokens, int64_t
   }
   Residual open{std::move(x), lq_tokens.squeeze(0), {}};
   lq_tokens.reset();
-  const AttentionContext context = make_context(grid, position, options, cache);
   for (size_t n = 0; n < blocks_.size(); ++n) {
     throw_if_cancelled(cancel);
     open = blocks_[n].forward(std::move(open), static_cast<int64_t>(n), context, config_, cache);

@@ -133,6 +133,10 @@ class Dit {
                      const AttentionOptions& options, KvCache& cache,
                      const std::atomic<bool>* cancel = nullptr) const;
 
+  // The same with a context made before; its mask hook is what counts.
+  at::Tensor forward(const at::Tensor& latents, at::Tensor lq_tokens, const AttentionContext& context, KvCache& cache,
+                     const std::atomic<bool>* cancel = nullptr) const;
+
   // Parts, for tests. tokens [S, D].
   at::Tensor patchify(const at::Tensor& latents) const;
   at::Tensor head(const at::Tensor& tokens) const;                                  // [S, 64]

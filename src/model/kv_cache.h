@@ -78,6 +78,9 @@ class KvCache {
   KvCache clone() const;
 
   int64_t held() const { return held_; }
+  // Which ring slot is the oldest; and whether every chunk of so many slots takes the place of as many.
+  int64_t phase() const { return head_; }
+  bool is_full(int64_t new_slots, int64_t kv_chunks) const { return dropped(held_ + new_slots, kv_chunks) == new_slots; }
   int64_t bytes() const;  // wherever they are
   CacheStorage storage() const { return storage_; }
 

@@ -423,6 +423,11 @@ bool wants_reference() {
   return wanted;
 }
 
+bool is_strict() {
+  static const bool strict = environment_is_set("FLASHVSR_STRICT");
+  return strict;
+}
+
 // `signature` is the operator's C++ type, looked up once; `x` decides whether a fallback is noted.
 #define FLASHVSR_CALL(name, signature, x, ...)                               \
   static const c10::OperatorHandle handle = find_op(#name);                  \

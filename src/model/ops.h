@@ -134,6 +134,8 @@ struct KvPlace {
 namespace ops {
 // FLASHVSR_REFERENCE: the reference is called directly, without the dispatcher.
 bool wants_reference();
+// FLASHVSR_STRICT: what would fall back to something slower is an error.
+bool is_strict();
 FLASHVSR_MODEL_OPS
 }  // namespace ops
 

@@ -13,6 +13,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "model/kv_cache.h"
@@ -38,6 +39,8 @@ struct VaeMemory {
   int64_t latents = 0;  // latents decoded since the state began
 };
 
+struct SteadyChunk;  // model/upscaler.cpp
+
 struct StreamState {
   KvCache kv;
   LqCache lq;
@@ -45,6 +48,9 @@ struct StreamState {
   VaeMemory vae;
   int64_t runs = 0;           // chunks done since the state began
   int64_t latent_frames = 0;  // RoPE position of the next latent frame; no upper bound
+  // A steady chunk's stages as they were recorded, with RunOptions::record_stages. Belongs to this object: a copy
+  // records anew.
+  std::shared_ptr<SteadyChunk> steady;
 };
 
 }  // namespace flashvsr

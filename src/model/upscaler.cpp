@@ -7,13 +7,18 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <functional>
 #include <initializer_list>
+#include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "model/cancel.h"
 #include "model/ops.h"
+#include "model/stage_graphs.h"
 
 namespace flashvsr {
 namespace {
@@ -31,6 +36,40 @@ void hand_over(const c10::Stream& next, std::initializer_list<at::Tensor> tensor
 }
 
 }  // namespace
+
+// What run_recorded needs from chunk to chunk. Bodies refer to it and to the state it belongs to.
+struct SteadyChunk {
+  struct Phase {
+    at::Tensor tokens, x0, frames;
+  };
+  const StreamState* owner = nullptr;
+  AttentionOptions attention;
+  RunOptions options;
+  at::Tensor lq, noise;
+  AttentionContext context;
+  std::map<int64_t, Phase> phases;  // by the ring's
+  std::unique_ptr<StageGraphs> graphs;
+
+  bool is_of(const AttentionOptions& a, const RunOptions& o, const at::Tensor& input) const {
+    return a.topk == attention.topk && a.local_range == attention.local_range && a.kv_chunks == attention.kv_chunks &&
+           o.decode_latents == options.decode_latents && input.sizes() == lq.sizes() && input.scalar_type() == lq.scalar_type();
+  }
+
+  // True when `body` ran. What cannot be recorded runs as it is, then and from then on.
+  bool run(int64_t key, const std::function<void()>& body) {
+    if (graphs) {
+      try {
+        return graphs->run(key, body);
+      } catch (const std::exception& e) {
+        FLASHVSR_CHECK(!ops::is_strict(), ErrorCode::kInternal, "a stage cannot be recorded, and FLASHVSR_STRICT is set: ", e.what());
+        log(LogLevel::kWarning, "stages are not recorded: ", e.what());
+        graphs.reset();
+      }
+    }
+    body();
+    return true;
+  }
+};
 
 Upscaler::Upscaler(const ModelConfig& config)
     : config_(config),
@@ -101,6 +140,97 @@ at::Tensor Upscaler::make_noise(uint64_t seed, int64_t first_frame, int64_t fram
   return values.unsqueeze(0).mul_(config_.noise_scale).to(dtype_);
 }
 
+at::Tensor Upscaler::noise_of(const at::Tensor& lq, const RunOptions& options, const StreamState& state,
+                              const at::Tensor& given) const {
+  const int64_t frames = latents_of_run(state), scale = config_.input_scale;
+  const int64_t height = lq.size(3) * scale / 8, width = lq.size(4) * scale / 8;
+  if (config_.noise_scale == 0) return at::zeros({1, config_.dit.latent_channels, frames, height, width}, lq.options());
+  const at::Tensor noise = given.defined() ? given : make_noise(options.seed, state.latent_frames, frames, height, width);
+  return noise.to(lq.device(), lq.scalar_type());
+}
+
+AttentionOptions Upscaler::attention_options(const RunOptions& options, const at::Tensor& lq) const {
+  const BlockGrid grid{lq.size(3) * config_.input_scale / 128, lq.size(4) * config_.input_scale / 128};
+  AttentionOptions attention;
+  attention.topk = options.topk >= 0 ? options.topk : block_topk(grid, options.sparse_ratio, config_.blocks_per_query);
+  attention.local_range = options.local_range;
+  attention.kv_chunks = options.kv_chunks;
+  return attention;
+}
+
+// Makes state.steady ready for this chunk, or undefined where it is not to be recorded. The first steady chunk is not: what
+// is made at first use is made by then.
+void Upscaler::prepare_to_record(const at::Tensor& lq, const RunOptions& options, StreamState& state) const {
+  const bool may_record =
+      options.record_stages && state.runs >= 2 && options.decoder == DecoderKind::kTc && !options.decode_stream &&
+      (!config_.has_transformer ||
+       (state.kv.storage() == CacheStorage::kDevice && state.kv.is_full(latents_of_run(state) / 2, options.kv_chunks)));
+  const AttentionOptions attention = attention_options(options, lq);
+  if (state.steady && (!may_record || state.steady->owner != &state || !state.steady->is_of(attention, options, lq))) {
+    state.steady.reset();
+  }
+  if (!may_record || state.steady) return;
+  std::unique_ptr<StageGraphs> graphs = make_stage_graphs(device_, dtype_);
+  if (!graphs) return;
+  state.steady = std::make_shared<SteadyChunk>();
+  state.steady->graphs = std::move(graphs);
+  state.steady->owner = &state;
+  state.steady->attention = attention;
+  state.steady->options = options;
+  state.steady->lq = at::empty_like(lq, at::MemoryFormat::Contiguous);
+}
+
+// A chunk's inputs go to where those of the recorded one lay. Each position of the ring has its own recordings, for the
+// slots that are read and written are part of them.
+at::Tensor Upscaler::run_recorded(const at::Tensor& lq, const RunOptions& options, StreamState& state, const at::Tensor& given_noise,
+                                  const std::atomic<bool>* cancel, StageClock* clock) const {
+  SteadyChunk& steady = *state.steady;
+  const int64_t phase = config_.has_transformer ? state.kv.phase() : 0;
+  SteadyChunk::Phase& now = steady.phases[phase];
+  steady.lq.copy_(lq);
+  if (clock != nullptr) clock->begin();
+  if (config_.has_transformer) {
+    const int64_t clips = state.lq.clips;
+    steady.run(3 * phase, [this, &steady, &now, &state, clips] {
+      state.lq.clips = clips;
+      now.tokens = lq_projector_.forward(steady.lq.narrow(2, 4, 8), state.lq);
+    });
+    state.lq.clips = clips + 2;
+    if (clock != nullptr) clock->end_stage(&StageTimes::projector_ms);
+    throw_if_cancelled(cancel);
+
+    const at::Tensor noise = noise_of(lq, options, state, given_noise);
+    const TokenGrid grid{noise.size(2), noise.size(3) / 2, noise.size(4) / 2};
+    AttentionContext context = dit_.make_context(grid, state.latent_frames, steady.attention, state.kv);
+    if (!steady.noise.defined()) {
+      steady.noise = noise.clone();
+      steady.context = context;
+    } else {
+      steady.noise.copy_(noise);
+      steady.context.cos.copy_(context.cos);
+      steady.context.sin.copy_(context.sin);
+      steady.context.slot_map_on_device.copy_(context.slot_map_on_device);
+      steady.context.slot_map = context.slot_map;
+    }
+    if (!steady.run(3 * phase + 1, [this, &steady, &now, &state] {
+          now.x0 = steady.noise - dit_.forward(steady.noise, now.tokens, steady.context, state.kv);
+          now.tokens.reset();
+        })) {
+      state.kv.advance(grid.f / 2, options.kv_chunks);
+    }
+    state.latent_frames += grid.f;
+    if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
+    throw_if_cancelled(cancel);
+  }
+  steady.run(3 * phase + 2, [this, &steady, &now, &state] {
+    now.frames = decode(now.x0, steady.lq.narrow(2, 0, outputs_of_run(state)), steady.options, state, nullptr);
+    now.x0.reset();
+  });
+  if (clock != nullptr) clock->end_stage(&StageTimes::decoder_ms);
+  ++state.runs;
+  return now.frames;
+}
+
 at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, StreamState& state,
                          const at::Tensor& given_noise, const std::atomic<bool>* cancel,
                          StageClock* clock) const {
@@ -112,6 +242,8 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
                  " frames whose enlarged sides are multiples of ", multiple);
   const bool is_first = state.runs == 0;
   const at::Tensor cond = lq.narrow(2, 0, outputs);
+  prepare_to_record(lq, options, state);
+  if (state.steady) return run_recorded(lq, options, state, given_noise, cancel, clock);
   if (clock != nullptr) clock->begin();
 
   at::Tensor x0;
@@ -121,18 +253,8 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
     if (clock != nullptr) clock->end_stage(&StageTimes::projector_ms);
 
     const int64_t f = latents_of_run(state);
-    at::Tensor noise =
-        given_noise.defined() ? given_noise : make_noise(options.seed, state.latent_frames, f, height / 8, width / 8);
-    noise = config_.noise_scale == 0
-                ? at::zeros({1, config_.dit.latent_channels, f, height / 8, width / 8}, lq.options())
-                : noise.to(lq.device(), lq.scalar_type());
-    AttentionOptions attention;
-    const BlockGrid grid{height / 128, width / 128};
-    attention.topk = options.topk >= 0 ? options.topk
-                                       : block_topk(grid, options.sparse_ratio, config_.blocks_per_query);
-    attention.local_range = options.local_range;
-    attention.kv_chunks = options.kv_chunks;
-    x0 = noise - dit_.forward(noise, std::move(tokens), state.latent_frames, attention, state.kv, cancel);
+    const at::Tensor noise = noise_of(lq, options, state, given_noise);
+    x0 = noise - dit_.forward(noise, std::move(tokens), state.latent_frames, attention_options(options, lq), state.kv, cancel);
     state.latent_frames += f;
     if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
   }

@@ -61,6 +61,10 @@ struct RunOptions {
   // same for all of a stream's life. None: on the current stream like everything else. Costs memory: what the two hold
   // no longer takes turns.
   std::optional<c10::Stream> decode_stream;
+  // Where the device can: steady chunks' stages are recorded once (model/stage_graphs.h) and asked for in one call
+  // each. For the TC decoder on the current stream and a cache on the device. Frames that `run` returned are
+  // then valid until the next run of their state. Costs the memory of a steady chunk's stages.
+  bool record_stages = false;
   // Overrides the formula trunc(L^2 * topk_ratio) - 1 when >= 0 (fixtures name it).
   int64_t topk = -1;
 };
@@ -106,6 +110,11 @@ class Upscaler {
   VaeDecoder& vae_decoder() { return vae_decoder_; }
 
  private:
+  void prepare_to_record(const at::Tensor& lq, const RunOptions& options, StreamState& state) const;
+  at::Tensor run_recorded(const at::Tensor& lq, const RunOptions& options, StreamState& state, const at::Tensor& noise,
+                          const std::atomic<bool>* cancel, StageClock* clock) const;
+  at::Tensor noise_of(const at::Tensor& lq, const RunOptions& options, const StreamState& state, const at::Tensor& given) const;
+  AttentionOptions attention_options(const RunOptions& options, const at::Tensor& lq) const;
   at::Tensor decode(const at::Tensor& latents, const at::Tensor& cond, const RunOptions& options,
                     StreamState& state, const std::atomic<bool>* cancel) const;
 

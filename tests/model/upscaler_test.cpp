@@ -2,9 +2,15 @@
 #include "model/upscaler.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
+#include <memory>
+
 #include "base/error.h"
+#include "model/stage_graphs.h"
 #include "tests/support/near.h"
 #include "tests/support/random_weights.h"
 
@@ -72,6 +78,91 @@ TEST_F(UpscalerTest, RefusesALaterChunkWithoutDecoderMemory) {
   model.run(lq.narrow(2, 0, 25), {}, state);
   state.decoder = {};
   EXPECT_THROW(model.run(lq.narrow(2, 21, 12), {}, state), Error);
+}
+
+// Stands in for CUDA graphs: does the recorded body again, with the host values of its recording, and undoes what that
+// changed on the host.
+class FakeGraphs : public StageGraphs {
+ public:
+  static StreamState* state;
+  static int recorded, replayed, refuse_from;
+
+  bool run(int64_t key, const std::function<void()>& body) override {
+    const auto found = bodies_.find(key);
+    if (found == bodies_.end()) {
+      if (recorded >= refuse_from) throw Error(ErrorCode::kInternal, "cannot be recorded");
+      ++recorded;
+      bodies_.emplace(key, body);
+      body();
+      return true;
+    }
+    ++replayed;
+    const KvCache kv = state->kv;
+    const int64_t clips = state->lq.clips;
+    found->second();
+    state->kv = kv;
+    state->lq.clips = clips;
+    return false;
+  }
+  static std::unique_ptr<StageGraphs> make(c10::Device, c10::ScalarType) { return std::make_unique<FakeGraphs>(); }
+
+ private:
+  std::map<int64_t, std::function<void()>> bodies_;
+};
+StreamState* FakeGraphs::state = nullptr;
+int FakeGraphs::recorded = 0;
+int FakeGraphs::replayed = 0;
+int FakeGraphs::refuse_from = 0;
+
+class RecordedStages : public UpscalerTest {
+ protected:
+  RecordedStages() : before_(set_stage_graphs_maker(FakeGraphs::make)) {
+    FakeGraphs::recorded = FakeGraphs::replayed = 0;
+    FakeGraphs::refuse_from = 1000;
+    lq = at::rand({1, 3, 25 + 8 * 14, 32, 64}) * 2 - 1;
+  }
+  ~RecordedStages() override { set_stage_graphs_maker(before_); }
+
+  // Chunk `change` and those behind it have another sparse ratio.
+  at::Tensor run(bool recorded, int64_t chunks, int64_t change = 1000) {
+    const c10::InferenceMode guard;
+    StreamState state;
+    FakeGraphs::state = &state;
+    RunOptions options;
+    options.record_stages = recorded;
+    std::vector<at::Tensor> frames;
+    for (int64_t n = 0; n < chunks; ++n) {
+      if (n == change) options.sparse_ratio = 0.5;
+      const int64_t first = n == 0 ? 0 : 8 * n + 13;
+      frames.push_back(model.run(lq.narrow(2, first, Upscaler::inputs_of_run(state)), options, state).clone());
+    }
+    EXPECT_EQ(state.latent_frames, 6 + 2 * (chunks - 1));
+    EXPECT_EQ(state.lq.clips, 7 + 2 * (chunks - 1));
+    return at::cat(frames, 2);
+  }
+
+ private:
+  StageGraphsMaker before_;
+};
+
+TEST_F(RecordedStages, GiveTheSameFrames) {
+  expect_equal("recorded", run(true, 12), run(false, 12));
+  EXPECT_EQ(FakeGraphs::recorded, 9);       // three stages for each position of the ring
+  EXPECT_EQ(FakeGraphs::replayed, 3 * 7);   // of chunks 5 to 11
+}
+
+TEST_F(RecordedStages, AreRecordedAnewForOtherOptions) {
+  expect_equal("changed", run(true, 12, 7), run(false, 12, 7));
+  EXPECT_EQ(FakeGraphs::recorded, 18);
+}
+
+TEST_F(RecordedStages, RunPlainlyWhereTheyCannotBeRecorded) {
+  for (const int refuse_from : {0, 1, 2, 4}) {
+    FakeGraphs::recorded = 0;
+    FakeGraphs::refuse_from = refuse_from;
+    expect_equal("refused from " + std::to_string(refuse_from), run(true, 9), run(false, 9));
+    EXPECT_EQ(FakeGraphs::recorded, refuse_from);
+  }
 }
 
 TEST_F(UpscalerTest, CancelStopsBetweenBlocks) {
