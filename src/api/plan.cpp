@@ -15,8 +15,8 @@ namespace {
 constexpr uint64_t kLatentFrames = 6;  // of the first run
 // Beyond this the CPU's decoder takes one latent at a time.
 constexpr uint64_t kCpuDecoderBytes = 1500000000;
-// Pageable copies, for the predicted cost.
-constexpr double kBusBytesPerSecond = 6e9;
+// From pinned memory over sixteen lanes of PCIe 4, for the predicted cost.
+constexpr double kBusBytesPerSecond = 2e10;
 
 uint64_t tc_decoder_peak(const TcDecoderConfig& tc, uint64_t pixels, uint64_t latents, uint64_t value, bool is_cpu) {
   const uint64_t copies = is_cpu ? 3 : 2;
@@ -99,9 +99,9 @@ uint64_t activation_bytes(const PlanRequest& r, uint64_t pixels, int64_t latents
   if (!r.config.has_transformer) return bytes;
   const uint64_t dim = static_cast<uint64_t>(r.config.dit.dim);
   const uint64_t hidden = std::max<uint64_t>(static_cast<uint64_t>(r.config.dit.ffn_dim), 3 * dim);
-  // In rows of dim: the sum and its norm, qkv and its three windowed parts; or around the FFN's hidden rows.
+  // In rows of dim: the sum and its norm, qkv and its three windowed parts (the chunk's own slots); or around the FFN's hidden rows.
   const uint64_t rows = kLatentFrames * tokens, ffn_rows = std::min<uint64_t>(rows, static_cast<uint64_t>(kFfnRows));
-  const uint64_t transformer = std::max(rows * 9 * dim, rows * 4 * dim + ffn_rows * 2 * hidden) * value;
+  const uint64_t transformer = std::max(rows * 8 * dim, rows * 4 * dim + ffn_rows * 2 * hidden) * value;
   // a clip of four frames through both convolutions
   const uint64_t projector =
       tokens * 4 * static_cast<uint64_t>(r.config.lq_projector.hidden1 + r.config.lq_projector.hidden2) * 3 * value;
@@ -125,10 +125,10 @@ void predict(const PlanRequest& r, MemoryPlan& plan) {
     const uint64_t slot = 2 * (tile_pixels / 256) * dim * 2;  // values of one layer's key and value
     const uint64_t ring = held * slot * value;                 // of one layer
     plan.state_bytes += tiles * layers * ring / 256;           // means of keys
-    plan.state_bytes += 3 * slot * value;                      // the first chunk's own slots
     const uint64_t kept = is_in_8_bits(plan.cache) ? slot + slot * value / 64 : slot * value;  // of a slot
     const uint64_t rings = tiles * layers * held * kept;
-    if (plan.cache != CacheStorage::kDevice) plan.state_bytes += ring;  // of the layer at work
+    if (is_in_8_bits(plan.cache)) plan.state_bytes += ring;          // of the layer at work
+    if (is_in_host(plan.cache)) plan.state_bytes += 2 * held * kept;  // its copy and the next one's
     if (is_in_8_bits(plan.cache)) plan.decoded_bytes += rings;
     if (is_in_host(plan.cache)) {
       plan.host_bytes += rings;

@@ -3,7 +3,7 @@
 // How a session will run within the memory that it may take, decided from the model's numbers
 // before anything is taken. What is counted, on the model's device:
 //
-//   state        KV ring and the chunk's own slots, projector and decoder memories
+//   state        KV ring, projector and decoder memories
 //   frames       LQ input of a run and the frames it returns, in the model's dtype
 //   activations  of the widest stage: three tensors of the transformer's hidden layer, or
 //                of the decoder at its largest (input, result, and one in between)

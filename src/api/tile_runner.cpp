@@ -68,6 +68,7 @@ at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, cons
     at::Tensor frames = upscaler_.run(
         input.contiguous().to(upscaler_.device()), options, state,
         noise.defined() ? cut(noise, row / 8, rows / 8, column / 8, columns / 8) : noise, cancel, &clock);
+    state.kv.rest();
     if (parks_in_host_) {
       move_memories(state, at::kCPU);
       frames = frames.to(at::kCPU);

@@ -3,10 +3,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
+#include "model/pinned_memory.h"
 
 namespace flashvsr {
 namespace {
@@ -21,15 +25,16 @@ int64_t group_of(int64_t dim) { return dim % 64 == 0 ? 64 : dim; }
 
 void KvCache::Stored::put(int64_t place, const at::Tensor& slot) {
   if (!scale.defined()) {
-    values[place].copy_(slot);
+    values[place].copy_(slot, /*non_blocking=*/true);
     return;
   }
   const at::Tensor groups = slot.unflatten(-1, {scale.size(3), -1});
   // The least power of two that brings the largest value of the group below e4m3's.
   const at::Tensor largest = groups.abs().amax(-1).to(at::kFloat);
   const at::Tensor step = at::exp2(at::ceil(at::log2((largest / kLargestE4m3).clamp_min(kLeastScale))));
-  scale[place].copy_(step);
-  values[place].copy_((groups / step.to(slot.scalar_type()).unsqueeze(-1)).flatten(-2));
+  scale[place].copy_(step.to(scale.scalar_type()), /*non_blocking=*/true);
+  // To 8 bits where the slot is: half the bytes then go to the host.
+  values[place].copy_((groups / step.to(slot.scalar_type()).unsqueeze(-1)).flatten(-2).to(values.scalar_type()), /*non_blocking=*/true);
 }
 
 at::Tensor KvCache::Stored::get(const at::TensorOptions& options) const {
@@ -39,17 +44,62 @@ at::Tensor KvCache::Stored::get(const at::TensorOptions& options) const {
   return result;
 }
 
+void KvCache::Stored::copy_to(Stored& device) const {
+  device.values.copy_(values, /*non_blocking=*/true);
+  if (scale.defined()) device.scale.copy_(scale, /*non_blocking=*/true);
+}
+
+KvCache::Landing::Landing(c10::Device device)
+    : stream(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false)),
+      places{Place{-1, {}, {}, c10::Event(device.type())}, Place{-1, {}, {}, c10::Event(device.type())}} {}
+
+// Rings are filled and read on the current stream. A copy to the device waits for all that was asked of that so far: the
+// place's last reader and the last store into this layer are among it.
+KvCache::Landing::Place& KvCache::fetch(int64_t index) {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  const c10::Device device = layer.key_mean.device();
+  if (!landing_) landing_ = std::make_shared<Landing>(device);
+  for (Landing::Place& place : landing_->places) {
+    if (place.layer == index) return place;
+  }
+  Landing::Place& place = landing_->places[1 - landing_->at_work];
+  place.layer = index;
+  if (!place.key.values.defined()) {
+    for (auto [stored, here] : {std::pair(&layer.key, &place.key), std::pair(&layer.value, &place.value)}) {
+      here->values = at::empty_like(stored->values, stored->values.options().device(device));
+      if (stored->scale.defined()) here->scale = at::empty_like(stored->scale, stored->scale.options().device(device));
+    }
+  }
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  c10::Event asked(device.type());
+  asked.record(guard.getStream(device));
+  asked.block(landing_->stream);
+  const c10::StreamGuard beside(landing_->stream);
+  layer.key.copy_to(place.key);
+  layer.value.copy_to(place.value);
+  // Their memory may be given away only after this.
+  for (const Stored* stored : {&place.key, &place.value}) {
+    guard.recordDataPtrOnStream(stored->values.storage().data_ptr(), landing_->stream);
+    if (stored->scale.defined()) guard.recordDataPtrOnStream(stored->scale.storage().data_ptr(), landing_->stream);
+  }
+  place.arrived.record(landing_->stream);
+  return place;
+}
+
 int64_t KvCache::Stored::bytes() const {
   return static_cast<int64_t>(values.nbytes()) + (scale.defined() ? static_cast<int64_t>(scale.nbytes()) : 0);
 }
 
 KvCache::Stored KvCache::make_store(int64_t windows, int64_t dim, const at::TensorOptions& type) const {
   constexpr int64_t tokens = 128;
-  const auto options = is_in_host(storage_) ? type.device(at::kCPU) : type;
+  const auto make = [&](at::IntArrayRef sizes, c10::ScalarType dtype) {
+    return is_in_host(storage_) ? pinned_empty(sizes, dtype) : at::empty(sizes, type.dtype(dtype));
+  };
+  const c10::ScalarType dtype = c10::typeMetaToScalarType(type.dtype());
   const bool is_small = is_in_8_bits(storage_);
   Stored stored;
-  stored.values = at::empty({capacity_, windows, tokens, dim}, is_small ? options.dtype(at::kFloat8_e4m3fn) : options);
-  if (is_small) stored.scale = at::empty({capacity_, windows, tokens, dim / group_of(dim)}, options);
+  stored.values = make({capacity_, windows, tokens, dim}, is_small ? at::kFloat8_e4m3fn : dtype);
+  if (is_small) stored.scale = make({capacity_, windows, tokens, dim / group_of(dim)}, dtype);
   return stored;
 }
 
@@ -82,11 +132,21 @@ KvPlace KvCache::place(int64_t index, int64_t new_slots) const {
   return {ring.key.values.flatten(0, 1), ring.value.values.flatten(0, 1)};
 }
 
-KvRing KvCache::layer(int64_t index) const {
+void KvCache::fetch_first() {
+  if (is_in_host(storage_) && held_ > 0 && !layers_.empty() && layers_[0].key_mean.defined() && !layers_[0].key_mean.is_cpu()) fetch(0);
+}
+
+KvRing KvCache::layer(int64_t index) {
   if (held_ == 0 || index >= static_cast<int64_t>(layers_.size()) || !layers_[index].key_mean.defined()) return {};
   const Layer& layer = layers_[index];
   const at::TensorOptions options = layer.key_mean.options();
-  return {layer.key.get(options), layer.value.get(options), layer.key_mean};
+  if (!is_in_host(storage_) || layer.key_mean.is_cpu()) return {layer.key.get(options), layer.value.get(options), layer.key_mean};
+  const Landing::Place& here = fetch(index);
+  landing_->at_work = static_cast<size_t>(&here - landing_->places.data());
+  here.arrived.block(c10::impl::VirtualGuardImpl(layer.key_mean.device().type()).getStream(layer.key_mean.device()));
+  KvRing ring{here.key.get(options), here.value.get(options), layer.key_mean};
+  if (index + 1 < static_cast<int64_t>(layers_.size()) && layers_[static_cast<size_t>(index + 1)].key_mean.defined()) fetch(index + 1);
+  return ring;
 }
 
 void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& value,
@@ -100,6 +160,11 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
   const int64_t windows = key.size(0) / new_slots;
   Layer& ring = layers_[index];
   if (!ring.key_mean.defined()) take_memory(ring, windows, key.size(2), key.options());
+  if (landing_) {  // what came to the device is of before
+    for (Landing::Place& place : landing_->places) {
+      if (place.layer == index) place.layer = -1;
+    }
+  }
   const int64_t seen = held_ + new_slots, first_kept = dropped(seen, kv_chunks);
   FLASHVSR_CHECK(seen - first_kept <= capacity_, ErrorCode::kInternal, "kv_cache: ",
                  seen - first_kept, " slots for a ring of ", capacity_);
@@ -121,6 +186,7 @@ void KvCache::advance(int64_t new_slots, int64_t kv_chunks) {
 
 KvCache KvCache::clone() const {
   KvCache copy = *this;
+  copy.landing_.reset();
   for (Layer& ring : copy.layers_) {
     for (at::Tensor* tensor : {&ring.key.values, &ring.key.scale, &ring.value.values, &ring.value.scale, &ring.key_mean}) {
       if (tensor->defined()) *tensor = tensor->clone();

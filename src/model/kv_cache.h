@@ -21,7 +21,8 @@
 //             64 do not divide D). Scales are powers of two: making a value anew does not round.
 //             About half the memory of bf16; relative error of a value at most 1/16.
 //   kHost     in host memory; nothing is lost. Every chunk copies the ring to the device and its newest
-//             slot back.
+//             slot back: on a stream of the cache's own, a layer ahead of the one at work, so that it takes its
+//             time beside the computation where the bus is fast enough. Two layers' rings are on the device.
 //   kHostFp8  both
 //
 // Thread-safety: unsafe.
@@ -32,7 +33,12 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/TensorOptions.h>
 
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "model/ops.h"
@@ -65,8 +71,14 @@ class KvCache {
   // attended: those of a stream's first chunk that fills the ring, whose memory is taken. Else undefined.
   KvPlace place(int64_t index, int64_t new_slots) const;
 
-  // kDevice: the ring itself; else a copy on the device and in the type of what was stored.
-  KvRing layer(int64_t index) const;
+  // kHost: asks for the first layer's copy, ahead of `layer`.
+  void fetch_first();
+  // kHost: gives the copies' memory on the device back, until the next chunk.
+  void rest() { landing_.reset(); }
+
+  // kDevice: the ring itself; else a copy on the device and in the type of what was stored, valid until the
+  // next layer's (kHost: the next but one).
+  KvRing layer(int64_t index);
 
   // key, value [new_slots * L, 128, D], key_mean [new_slots * L, D] of the chunk just attended. What is in its
   // `place` already stays there.
@@ -91,12 +103,27 @@ class KvCache {
     at::Tensor scale;  // [capacity, L, 128, D / 64], 8 bits only
     void put(int64_t place, const at::Tensor& slot);
     at::Tensor get(const at::TensorOptions& options) const;
+    void copy_to(Stored& device) const;  // without waiting for it
     int64_t bytes() const;
   };
   struct Layer {
     Stored key, value;
     at::Tensor key_mean;
   };
+  // Where layers kept in host memory come to on a device, in turns.
+  struct Landing {
+    explicit Landing(c10::Device device);
+    c10::Stream stream;
+    struct Place {
+      int64_t layer = -1;  // whose ring is there or on its way
+      Stored key, value;
+      c10::Event arrived;
+    };
+    std::array<Place, 2> places;
+    size_t at_work = 1;  // which of them `layer` returned last
+  };
+  // The place that layer `index` has or gets; its copy is asked for once.
+  Landing::Place& fetch(int64_t index);
   Stored make_store(int64_t windows, int64_t dim, const at::TensorOptions& options) const;
   void take_memory(Layer& layer, int64_t windows, int64_t dim, const at::TensorOptions& options);
 
@@ -104,6 +131,7 @@ class KvCache {
 
   CacheStorage storage_ = CacheStorage::kDevice;
   std::vector<Layer> layers_;
+  std::shared_ptr<Landing> landing_;
   int64_t capacity_ = 0;
   int64_t head_ = 0;  // ring slot of the oldest held
   int64_t held_ = 0;

@@ -248,6 +248,7 @@ at::Tensor Upscaler::run(const at::Tensor& lq, const RunOptions& options, Stream
 
   at::Tensor x0;
   if (config_.has_transformer) {
+    state.kv.fetch_first();
     const at::Tensor clips = is_first ? lq : lq.narrow(2, 4, 8);
     at::Tensor tokens = lq_projector_.forward(clips, state.lq);
     if (clock != nullptr) clock->end_stage(&StageTimes::projector_ms);

@@ -194,7 +194,8 @@ struct BackToBack {
 
 // Steady chunks as a session asks for them: the next as soon as this one's decoder has begun.
 BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Tensor& video, StreamState& state,
-                        int64_t chunks, c10::Device device, bool side_stream) {
+                        int64_t chunks, c10::Device device, bool side_stream, bool record_stages) {
+  options.record_stages = record_stages;
   if (side_stream) options.decode_stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, false);
   state = {};
   synchronize(device);
@@ -205,7 +206,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
   std::vector<double> enqueue;
   std::vector<at::Tensor> sums;
   std::chrono::steady_clock::time_point begin;
-  const int64_t warm = 5;
+  const int64_t warm = 6;  // the ring is full, and every position of it recorded
   for (int64_t n = 0; n < warm + chunks; ++n) {
     if (n == warm) {
       synchronize(device);
@@ -330,9 +331,12 @@ int run(const BenchOptions& o) {
     meter.end_pass();
   }
   const DevicePeak first = meter.largest(0), steady = meter.largest(1);
-  const BackToBack queued = back_to_back(model, options, video, state, o.chunks, device, false);
-  const BackToBack beside = device.is_cuda() ? back_to_back(model, options, video, state, o.chunks, device, true) : queued;
+  const BackToBack queued = back_to_back(model, options, video, state, o.chunks, device, false, false);
+  const BackToBack beside = device.is_cuda() ? back_to_back(model, options, video, state, o.chunks, device, true, false) : queued;
   FLASHVSR_CHECK(queued.sums == beside.sums, ErrorCode::kInternal, "decoding on its own stream changed the pictures");
+  const BackToBack graphs = device.is_cuda() ? back_to_back(model, options, video, state, o.chunks, device, false, true) : queued;
+  FLASHVSR_CHECK(queued.sums == graphs.sums, ErrorCode::kInternal, "recorded stages changed the pictures");
+  state = {};
   if (!o.timeline.empty()) write_timelines(model, options, video, state, device, o.timeline);
   const double ms = median(chunk);
   std::printf(
@@ -343,6 +347,7 @@ int run(const BenchOptions& o) {
       "\"first_warm_ms\":%.1f,\"peak_gib\":%.2f,\"allocated_peak_gib\":%.2f,"
       "\"first_peak_gib\":[%.2f,%.2f],\"steady_peak_gib\":[%.2f,%.2f],\"pass_peaks_gib\":%s,\"decode_latents\":%ld,"
       "\"queued_chunk_ms\":%.2f,\"enqueue_ms\":%.2f,\"side_stream_chunk_ms\":%.2f,\"side_stream_peak_gib\":%.2f,"
+      "\"graph_chunk_ms\":%.2f,\"graph_enqueue_ms\":%.2f,\"graph_peak_gib\":%.2f,"
       "\"reference\":%s,\"commit\":\"%s\"}\n",
       o.config.c_str(), o.height, o.width, o.precision.c_str(), o.device.c_str(), o.sparse_ratio, masks.density(),
       chunk.size(), ms, 8000 / ms, least(chunk), median(projector), median(transformer), median(decoder),
@@ -351,6 +356,7 @@ int run(const BenchOptions& o) {
       PeakMeter::gib(first.allocated), PeakMeter::gib(first.reserved), PeakMeter::gib(steady.allocated),
       PeakMeter::gib(steady.reserved), meter.passes().c_str(), o.decode_latents,
       queued.chunk_ms, queued.enqueue_ms, beside.chunk_ms, beside.peak_gib,
+      graphs.chunk_ms, graphs.enqueue_ms, graphs.peak_gib,
       std::getenv("FLASHVSR_REFERENCE") != nullptr ? "true" : "false", o.commit.c_str());
   return 0;
 }
