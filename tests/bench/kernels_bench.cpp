@@ -125,7 +125,7 @@ void bench_conv(ConvKernel kernel, const char* kernel_name, const std::vector<Co
   report(kernel_name, sum, total, total_flop, 0);
 }
 
-// Row kernels and block mask of one layer: 8448 tokens, 1536 wide, 12 heads.
+// Row kernels of one layer: 8448 tokens, 1536 wide, 12 heads.
 void bench_rows() {
   const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
   const int64_t tokens = 8448, dim = 1536;
@@ -193,26 +193,39 @@ void bench_rows() {
   rows("rms", RowNorm::kRms, false, 2);
   rows("gated residual", RowNorm::kNone, true, 3);
   rows("gated residual + modulate", RowNorm::kModulate, true, 4);
+}
 
-  BlockMaskParams m;
-  m.heads = 12;
-  m.head_dim = 128;
-  m.rows = 6;
-  m.columns = 11;
-  m.q_slots = 1;
-  m.k_slots = 4;
-  m.local_range = 11;
-  m.topk = 7919;
-  Buffer<uint16_t> means(device::random_bf16(5 * 66 * dim, 5, 1.2f));
-  Buffer<int32_t> row_begin(12 * 67), column(12 * 66 * 264);
-  Buffer<uint8_t> map(block_mask_workspace_bytes(m));
-  m.q_mean = means.get();
-  for (int i = 0; i < 4; ++i) m.k_mean[i] = means.get() + (i + 1) * 66 * dim;
-  m.row_begin = row_begin.get();
-  m.column = column.get();
-  m.workspace = map.get();
-  report("block_mask", "12 x 66 x 264", time_ms([&] { check(launch_block_mask(m, nullptr), "block_mask"); }, 20),
-         2.0 * 12 * 66 * 264 * 128, 0);
+// The mask of one layer; as many blocks as --sparse-ratio 2 keeps: 120 a query block.
+void bench_mask() {
+  struct Shape {
+    const char* name;
+    int rows, columns, q_slots, k_slots;
+  };
+  for (const Shape& s : {Shape{"12 x 66 x 264", 6, 11, 1, 4}, Shape{"12 x 198 x 198, first", 6, 11, 3, 3},
+                         Shape{"12 x 252 x 1008", 12, 21, 1, 4}, Shape{"12 x 756 x 756, first", 12, 21, 3, 3},
+                         Shape{"12 x 510 x 2040", 17, 30, 1, 4}, Shape{"12 x 1530 x 1530, first", 17, 30, 3, 3}}) {
+    BlockMaskParams p;
+    p.heads = 12;
+    p.head_dim = 128;
+    p.rows = s.rows;
+    p.columns = s.columns;
+    p.q_slots = s.q_slots;
+    p.k_slots = s.k_slots;
+    p.local_range = 11;
+    const size_t windows = size_t(s.rows) * s.columns, dim = 12 * 128;
+    const size_t q_blocks = s.q_slots * windows, k_blocks = s.k_slots * windows;
+    p.topk = int64_t(windows) * 120 - 1;
+    Buffer<uint16_t> queries(device::random_bf16(q_blocks * dim, 5, 1.2f)), keys(device::random_bf16(k_blocks * dim, 6, 1.2f));
+    Buffer<int32_t> row_begin(12 * (q_blocks + 1)), column(12 * q_blocks * k_blocks);
+    Buffer<uint8_t> workspace(block_mask_workspace_bytes(p));
+    p.q_mean = queries.get();
+    for (int i = 0; i < s.k_slots; ++i) p.k_mean[i] = keys.get() + i * windows * dim;
+    p.row_begin = row_begin.get();
+    p.column = column.get();
+    p.workspace = workspace.get();
+    report("block_mask", s.name, time_ms([&] { check(launch_block_mask(p, nullptr), "block_mask"); }, 20),
+           2.0 * 12 * double(q_blocks) * double(k_blocks) * 128, 0);
+  }
 }
 
 void bench_planes() {
@@ -348,6 +361,7 @@ int bench() {
   };
   const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
   if (wanted("rows")) bench_rows();
+  if (wanted("mask")) bench_mask();
   if (wanted("planes")) bench_planes();
   if (wanted("pictures")) bench_pictures();
   if (device::compute_capability() == 90) {
