@@ -16,6 +16,7 @@
 #include "kernels/finish_frames.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/pack_frames.h"
 #include "tests/kernels/device.h"
 
 namespace flashvsr {
@@ -228,6 +229,56 @@ void bench_mask() {
   }
 }
 
+// What the convolutions read, steady chunk of 8 frames.
+void bench_pack() {
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
+  const int frames = 8, height = 768, width = 1408;
+  const auto pack = [&](const char* name, int unshuffle, int group, int latents, bool border, bool squash) {
+    PackFramesParams p;
+    p.steps = frames / group;
+    p.height = height / unshuffle;
+    p.width = width / unshuffle;
+    p.unshuffle = unshuffle;
+    p.group = group;
+    p.latent_channels = latents;
+    p.border = border;
+    p.squash = squash;
+    p.row_stride = width;
+    p.frame_stride = height * width;
+    p.plane_stride = frames * p.frame_stride;
+    p.latent_stride_x = 1;
+    p.latent_stride_y = p.width;
+    p.latent_stride_t = p.latent_stride_y * p.height;
+    p.latent_stride_c = p.latent_stride_t * p.steps;
+    const size_t edge = border ? 2 : 0, channels = 3 * group * unshuffle * unshuffle + latents;
+    Buffer<uint16_t> input(3 * p.plane_stride), behind(std::max<size_t>(8, latents * p.latent_stride_c)),
+        output(p.steps * (p.height + edge) * (p.width + edge) * channels);
+    input.fill(noise);
+    behind.fill(noise);
+    p.frames = input.get();
+    p.latents = behind.get();
+    p.output = output.get();
+    report("pack_frames", name, time_ms([&] { check(launch_pack_frames(p, nullptr), "pack_frames"); }, 10), 0,
+           2.0 * double(input.size() + output.size()));
+  };
+  pack("decoder", 8, 4, 16, false, true);
+  pack("projector", 16, 1, 0, true, false);
+  PadStepsParams p;
+  p.steps = 4;
+  p.height = 48;
+  p.width = 88;
+  p.channels = 2048;
+  p.in_stride_x = p.channels;
+  p.in_stride_y = p.in_stride_x * p.width;
+  p.in_stride_t = p.in_stride_y * p.height;
+  Buffer<uint16_t> input(p.steps * p.in_stride_t), output(size_t(p.steps) * 50 * 90 * 2048);
+  input.fill(noise);
+  p.input = input.get();
+  p.output = output.get();
+  report("pad_steps", "projector conv2", time_ms([&] { check(launch_pad_steps(p, nullptr), "pad_steps"); }, 10), 0,
+         2.0 * double(input.size() + output.size()));
+}
+
 void bench_planes() {
   Buffer<uint16_t> input(size_t(8) * 768 * 1408 * 128), weight(27 * 128), output(size_t(3) * 8 * 768 * 1408);
   const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
@@ -362,6 +413,7 @@ int bench() {
   const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
   if (wanted("rows")) bench_rows();
   if (wanted("mask")) bench_mask();
+  if (wanted("pack")) bench_pack();
   if (wanted("planes")) bench_planes();
   if (wanted("pictures")) bench_pictures();
   if (device::compute_capability() == 90) {
