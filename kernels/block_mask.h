@@ -9,14 +9,16 @@
 //   k_slots    k_slot_count pointers (host array) to [L][dim] bf16 each, oldest slot first; the current ones last
 //   row_begin  [heads][q_slots*L + 1]  int32, offsets into `column`
 //   column     [heads * q_slots*L * k_slot_count*L]  int32 key blocks, ascending within a row
-//   workspace  block_mask_workspace_bytes()
+//   workspace  block_mask_workspace_bytes(): 4 bytes for each query block and key block that lies in its window (heads *
+//              q_slots * L * k_slots * min(R, rows) * min(R, columns)), and about 12 KB a (head, query slot)
 //
 // Query block (r, c) may see rows r - R/2 .. r - R/2 + R - 1 and the same of columns (R = local_range), in every
 // slot. topk is cut to L * key blocks - 1. Entries equal to the threshold all go; a row may be empty. Head h begins at
 // h * q_blocks * k_blocks: between heads are gaps that nobody reads.
 //
-// The threshold is exact: a search over the bits of the fp32 values, no sampling, no sorting.
-// Deterministic. Cost: 2 * heads * q_blocks * k_blocks * head_dim flop, a few microseconds.
+// The threshold is exact: counts by the bits of the fp32 values, no sampling, no sorting.
+// Deterministic. Cost: five small launches; at large sizes what they read, 4 times the workspace and the means once for
+// each tile of 4 x 4 windows.
 // Limits: head_dim a multiple of 8 up to 128; at most 16 key slots and 6144 key blocks;
 // heads * query blocks * key blocks < 2^31.
 // Errors: cudaErrorInvalidValue's value (1) for arguments, else what the launch said.

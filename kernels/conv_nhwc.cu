@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/conv_nhwc_internal.h"
+#include "kernels/mma.cuh"
 
 namespace flashvsr {
 namespace {
@@ -55,12 +56,6 @@ __device__ __forceinline__ void copy_async(uint32_t to, const void* from, int by
 __device__ __forceinline__ void load_matrix_x4(uint32_t (&r)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address) : "memory");
-}
-__device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0),
-      "r"(b1));
 }
 
 struct Grid {
@@ -164,7 +159,9 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm80_kernel(const ConvN
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
 #pragma unroll
-        for (int n = 0; n < 4; ++n) mma(d[m][n], a[m], b[n / 2][n & 1], b[n / 2][2 + (n & 1)]);
+        for (int n = 0; n < 4; ++n) {
+          mma_bf16(d[m][n], a[m][0], a[m][1], a[m][2], a[m][3], b[n / 2][n & 1], b[n / 2][2 + (n & 1)]);
+        }
       }
     }
   }

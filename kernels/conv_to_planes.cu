@@ -9,19 +9,14 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/mma.cuh"
+
 namespace flashvsr {
 namespace {
 
 constexpr int kBoxX = 32, kBoxY = 16, kOutX = kBoxX - 2, kOutY = kBoxY - 2;
 constexpr int kWarps = 8, kPitch = 29;
 constexpr int kSharedBytes = kBoxX * kBoxY * kPitch * 4;
-
-__device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                    uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 __global__ void __launch_bounds__(kWarps * 32, 2) conv_to_planes_kernel(const ConvToPlanesParams p, int tiles_x,
                                                                        int tiles_y, int tiles) {
@@ -72,8 +67,8 @@ __global__ void __launch_bounds__(kWarps * 32, 2) conv_to_planes_kernel(const Co
       for (int q = 0; q < 4; ++q) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          mma(d[j], piece[0][q].x, piece[1][q].x, piece[0][q].y, piece[1][q].y, weight[q][j][0], weight[q][j][1]);
-          mma(d[j], piece[0][q].z, piece[1][q].z, piece[0][q].w, piece[1][q].w, weight[q][j][2], weight[q][j][3]);
+          mma_bf16(d[j], piece[0][q].x, piece[1][q].x, piece[0][q].y, piece[1][q].y, weight[q][j][0], weight[q][j][1]);
+          mma_bf16(d[j], piece[0][q].z, piece[1][q].z, piece[0][q].w, piece[1][q].w, weight[q][j][2], weight[q][j][3]);
         }
       }
 #pragma unroll

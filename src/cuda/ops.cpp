@@ -27,6 +27,7 @@
 #include "kernels/conv_to_planes.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/pack_frames.h"
 #include "kernels/philox_noise.h"
 #include "kernels/quantize_rows.h"
 
@@ -401,23 +402,134 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, co
   return out;
 }
 
+// Storages that have free room at known places, as long as they live.
+class NotedStorages {
+ public:
+  void note(const at::Tensor& x) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto it = storages_.begin(); it != storages_.end();) {
+      it = it->second.expired() ? storages_.erase(it) : std::next(it);
+    }
+    c10::StorageImpl* const storage = x.storage().unsafeGetStorageImpl();
+    storages_.insert_or_assign(storage, Weak(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)));
+  }
+  bool has(const at::Tensor& x) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = storages_.find(x.storage().unsafeGetStorageImpl());
+    return found != storages_.end() && !found->second.expired();
+  }
+
+ private:
+  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
+  std::mutex mutex_;
+  std::map<const c10::StorageImpl*, Weak> storages_;
+};
+
 // --- projector --------------------------------------------------------------------------------------------------
 
-at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const int64_t channels = x.size(1), steps = x.size(2), h = x.size(3), w = x.size(4), out_channels = weight.size(0);
+// Steps with their borders and two free steps in front, for the past, lie in storages noted here.
+NotedStorages& bordered_storages() {
+  static NotedStorages* storages = new NotedStorages;
+  return *storages;
+}
+
+// x [1, C, T, h, w] lies inside such a storage, at its first steps: all of it with the two in front, [T + 2, h + 2, w + 2,
+// C]; else undefined.
+at::Tensor with_border(const at::Tensor& x) {
+  const int64_t channels = x.size(1), line = (x.size(4) + 2) * channels, step = (x.size(3) + 2) * line;
+  if (!bordered_storages().has(x) || x.stride(1) != 1 || x.stride(4) != channels || x.stride(3) != line ||
+      x.stride(2) != step || x.storage_offset() != 2 * step + line + channels ||
+      static_cast<int64_t>(x.storage().nbytes()) < (x.size(2) + 2) * step * 2) {
+    return {};
+  }
+  return x.as_strided({x.size(2) + 2, x.size(3) + 2, x.size(4) + 2, channels}, {step, line, channels, 1}, 0);
+}
+
+bool is_aligned(const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0; }
+
+// x [1, C, T, h, w] with a border of its outermost pixels to `padded` [T, h + 2, w + 2, C].
+void pad_steps(const at::Tensor& x, const at::Tensor& padded) {
+  at::Tensor inside = x.select(0, 0).permute({1, 2, 3, 0});
+  const auto fits = [](int64_t stride) { return stride % 8 == 0; };
+  if (inside.stride(3) != 1 || !fits(inside.stride(0)) || !fits(inside.stride(1)) || !fits(inside.stride(2)) ||
+      !is_aligned(inside)) {
+    inside = inside.clone(at::MemoryFormat::Contiguous);
+  }
+  PadStepsParams p;
+  p.input = bits(inside);
+  p.output = mutable_bits(padded);
+  p.in_stride_t = inside.stride(0);
+  p.in_stride_y = inside.stride(1);
+  p.in_stride_x = inside.stride(2);
+  p.steps = static_cast<int32_t>(inside.size(0));
+  p.height = static_cast<int32_t>(inside.size(1));
+  p.width = static_cast<int32_t>(inside.size(2));
+  p.channels = static_cast<int32_t>(inside.size(3));
+  check(launch_pad_steps(p, stream()), "pad_steps");
+}
+
+// What projector and decoder have in common; output, latents and what is wanted of them are the caller's.
+PackFramesParams frames_to_pack(const at::Tensor& frames, int64_t missing, int64_t unshuffle) {
+  PackFramesParams p;
+  p.frames = bits(frames);
+  p.plane_stride = frames.stride(1);
+  p.frame_stride = frames.size(2) == 1 ? 0 : frames.stride(2);
+  p.row_stride = frames.stride(3);
+  p.height = static_cast<int32_t>(frames.size(3) / unshuffle);
+  p.width = static_cast<int32_t>(frames.size(4) / unshuffle);
+  p.unshuffle = static_cast<int32_t>(unshuffle);
+  p.missing = static_cast<int32_t>(missing);
+  return p;
+}
+
+bool can_pack(const at::Tensor& frames, int64_t unshuffle, int64_t channels) {
+  return is_plain_bf16(frames) && frames.size(0) == 1 && frames.size(1) == 3 && (unshuffle == 8 || unshuffle == 16) &&
+         channels % 8 == 0 && channels <= 1528;
+}
+
+// Planes and frames may lie anywhere, pixels of a row side by side.
+at::Tensor with_dense_rows(const at::Tensor& frames) {
+  const bool fits = frames.stride(4) == 1 && frames.stride(3) % 8 == 0 && frames.stride(1) % 8 == 0 &&
+                    (frames.size(2) == 1 || frames.stride(2) % 8 == 0) && is_aligned(frames);
+  return fits ? frames : frames.clone(at::MemoryFormat::Contiguous);
+}
+
+at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t unshuffle) {
+  const int64_t channels = 3 * unshuffle * unshuffle;
+  if (!can_pack(frames, unshuffle, channels)) {
+    note_reference("projector_input", frames);
+    return reference::projector_input(frames, missing, unshuffle);
+  }
+  const CUDAGuard guard(frames.device());
+  const at::Tensor source = with_dense_rows(frames);
+  PackFramesParams p = frames_to_pack(source, missing, unshuffle);
+  p.steps = static_cast<int32_t>(missing + frames.size(2));
+  p.border = true;
+  const at::Tensor whole = at::empty({p.steps + 2, p.height + 2, p.width + 2, channels}, frames.options());
+  const at::Tensor steps = whole.narrow(0, 2, p.steps);
+  p.output = mutable_bits(steps);
+  check(launch_pack_frames(p, stream()), "projector_input");
+  bordered_storages().note(whole);
+  return steps.narrow(1, 1, p.height).narrow(2, 1, p.width).permute({3, 0, 1, 2}).unsqueeze(0);
+}
+
+at::Tensor projector_conv(const at::Tensor& x, const Maybe& past, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t before = past ? past->size(2) : 0, steps = before + x.size(2);
+  const int64_t channels = x.size(1), h = x.size(3), w = x.size(4), out_channels = weight.size(0);
   if (!is_plain_bf16(x) || x.size(0) != 1 || channels % 8 || out_channels % 8 || steps % 2 || steps < 4) {
     note_reference("projector_conv", x);
-    return reference::projector_conv(x, weight, bias);
+    return reference::projector_conv(x, past.value_or(at::Tensor()), weight, bias);
   }
   const CUDAGuard guard(x.device());
   // Replicated borders become data: one more row and column on each side, channels last.
-  const at::Tensor padded = at::empty({steps, h + 2, w + 2, channels}, x.options());
-  const at::Tensor inside = x.select(0, 0).permute({1, 2, 3, 0});
-  padded.narrow(1, 1, h).narrow(2, 1, w).copy_(inside);
-  padded.narrow(1, 1, h).select(2, 0).copy_(inside.select(2, 0));
-  padded.narrow(1, 1, h).select(2, w + 1).copy_(inside.select(2, w - 1));
-  padded.select(1, 0).copy_(padded.select(1, 1));
-  padded.select(1, h + 1).copy_(padded.select(1, h));
+  at::Tensor padded = with_border(x);
+  if (!padded.defined() || (past && before != 2)) {
+    padded = at::empty({steps, h + 2, w + 2, channels}, x.options());
+    pad_steps(x, padded.narrow(0, before, x.size(2)));
+  } else if (!past) {
+    padded = padded.narrow(0, 2, steps);
+  }
+  if (past) pad_steps(*past, padded.narrow(0, 0, before));
 
   const int64_t out_steps = (steps - 2) / 2;
   const at::Tensor out = at::empty({out_steps, h, w, out_channels}, x.options());
@@ -489,20 +601,13 @@ class FrontSteps {
  public:
   at::Tensor empty(int64_t t, int64_t c, int64_t h, int64_t w, const at::Tensor& like) {
     const at::Tensor whole = at::empty({t + 1, c, h, w}, like.options(), at::MemoryFormat::ChannelsLast);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto it = storages_.begin(); it != storages_.end();) {
-      it = it->second.expired() ? storages_.erase(it) : std::next(it);
-    }
-    c10::StorageImpl* const storage = whole.storage().unsafeGetStorageImpl();
-    storages_.insert_or_assign(storage, Weak(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage)));
+    storages_.note(whole);
     return whole.narrow(0, 1, t);
   }
   // The step in front of all of x's, or undefined.
   at::Tensor front(const at::Tensor& x) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = storages_.find(x.storage().unsafeGetStorageImpl());
     const int64_t step = x.size(1) * x.size(2) * x.size(3);
-    if (found == storages_.end() || found->second.expired() || x.storage_offset() != step ||
+    if (!storages_.has(x) || x.storage_offset() != step ||
         static_cast<int64_t>(x.storage().nbytes()) < (x.size(0) + 1) * step * 2) {
       return {};
     }
@@ -510,9 +615,7 @@ class FrontSteps {
   }
 
  private:
-  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;
-  std::mutex mutex_;
-  std::map<const c10::StorageImpl*, Weak> storages_;
+  NotedStorages storages_;
 };
 
 FrontSteps& front_steps() {
@@ -522,6 +625,33 @@ FrontSteps& front_steps() {
 
 at::Tensor empty_channels_last(int64_t t, int64_t c, int64_t h, int64_t w, const at::Tensor& like) {
   return at::empty({t, c, h, w}, like.options(), at::MemoryFormat::ChannelsLast);
+}
+
+at::Tensor decoder_input(const at::Tensor& frames, const Maybe& latents, int64_t latent_channels, int64_t missing,
+                         int64_t unshuffle) {
+  const int64_t channels = 3 * 4 * unshuffle * unshuffle + latent_channels;
+  if (!can_pack(frames, unshuffle, channels) || latent_channels % 8 || (latents && !is_plain_bf16(*latents))) {
+    note_reference("decoder_input", frames);
+    return reference::decoder_input(frames, latents.value_or(at::Tensor()), latent_channels, missing, unshuffle);
+  }
+  const CUDAGuard guard(frames.device());
+  const at::Tensor source = with_dense_rows(frames);
+  PackFramesParams p = frames_to_pack(source, missing, unshuffle);
+  p.steps = static_cast<int32_t>((missing + frames.size(2)) / 4);
+  p.group = 4;
+  p.squash = true;
+  p.latents = bits(latents);
+  p.latent_channels = static_cast<int32_t>(latent_channels);
+  if (latents) {
+    p.latent_stride_c = latents->stride(1);
+    p.latent_stride_t = latents->stride(2);
+    p.latent_stride_y = latents->stride(3);
+    p.latent_stride_x = latents->stride(4);
+  }
+  const at::Tensor out = empty_channels_last(p.steps, channels, p.height, p.width, frames);
+  p.output = mutable_bits(out);
+  check(launch_pack_frames(p, stream()), "decoder_input");
+  return out;
 }
 
 // Sizes and strides of a channels-last picture, whatever its stride says where the size is 1.
@@ -676,7 +806,9 @@ TORCH_LIBRARY_IMPL(flashvsr, FLASHVSR_KERNEL_DEVICE, m) {
   m.impl("rms_norm_rows", rms_norm_rows);
   m.impl("block_mask", block_mask);
   m.impl("block_sparse_attention", block_sparse_attention);
+  m.impl("projector_input", projector_input);
   m.impl("projector_conv", projector_conv);
+  m.impl("decoder_input", decoder_input);
   m.impl("channel_rms_norm_silu", channel_rms_norm_silu);
   m.impl("philox_noise", philox_noise);
   m.impl("conv3x3", conv3x3);

@@ -33,6 +33,17 @@ at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dt
   return values.to(dtype).to(device);
 }
 
+at::Tensor repeat_first(const at::Tensor& frames, int64_t missing) {
+  return missing == 0 ? frames : at::cat({frames.narrow(2, 0, 1).expand({-1, -1, missing, -1, -1}), frames}, 2);
+}
+
+at::Tensor pack_condition(const at::Tensor& frames, int64_t u) {
+  const int64_t batch = frames.size(0), f = frames.size(2) / 4, h = frames.size(3) / u, w = frames.size(4) / u;
+  return frames.reshape({batch, 3, f, 4, h, u, w, u})
+      .permute({0, 2, 1, 3, 5, 7, 4, 6})
+      .reshape({batch * f, 3 * 4 * u * u, h, w});
+}
+
 at::Tensor to_device(const at::Tensor& host, c10::Device device) {
   if (device.is_cpu()) return host;
   // Pinned memory goes back to its cache when the copy is done.

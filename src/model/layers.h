@@ -26,6 +26,12 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 at::Tensor sinusoidal_embedding(double position, int64_t dim, c10::ScalarType dtype,
                                 c10::Device device);
 
+// The first of frames [B, C, F, H, W] `missing` times more in front.
+at::Tensor repeat_first(const at::Tensor& frames, int64_t missing);
+
+// Groups of 4 frames [B, 3, 4f, H, W] packed to channels ((c*4 + t)*u + dy)*u + dx: [B*f, 3*4*u*u, H/u, W/u].
+at::Tensor pack_condition(const at::Tensor& frames, int64_t unshuffle);
+
 // Copies a small host tensor to `device` in the order of its stream, without waiting for it.
 at::Tensor to_device(const at::Tensor& host, c10::Device device);
 

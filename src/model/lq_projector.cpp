@@ -25,18 +25,22 @@ void LqProjector::visit_parameters(const std::string& prefix, const ParameterVis
   visit(prefix + "linear_layers.0.bias", linear_bias_, {config_.out_dim});
 }
 
-// Convolution 2, norm and linear of steps that already carry their two past ones. Here and below steps are
-// given away and dropped once read: at full size each of these tensors is a good part of a GB.
-at::Tensor LqProjector::project_tokens(at::Tensor steps) const {
-  at::Tensor x = ops::projector_conv(steps, conv2_weight_, conv2_bias_);
+// Convolution 2, norm and linear of steps behind their past. Here and below steps are given away and dropped once
+// read: at full size each of these tensors is a good part of a GB.
+at::Tensor LqProjector::project_tokens(at::Tensor steps, at::Tensor past, at::Tensor* kept) const {
+  at::Tensor x = ops::projector_conv(steps, past, conv2_weight_, conv2_bias_);
+  past.reset();
+  if (kept) keep(*kept, steps.narrow(2, steps.size(2) - 2, 2));
   steps.reset();
   x = ops::channel_rms_norm_silu(x, norm2_gamma_);
   // [1, C, clips, h, w] -> [1, clips*h*w, C]
   return at::linear(x.permute({0, 2, 3, 4, 1}).flatten(1, 3), linear_weight_, linear_bias_);
 }
 
-at::Tensor LqProjector::hidden_steps(at::Tensor steps) const {
-  const at::Tensor x = ops::projector_conv(steps, conv1_weight_, conv1_bias_);
+at::Tensor LqProjector::hidden_steps(at::Tensor steps, at::Tensor past, at::Tensor* kept) const {
+  const at::Tensor x = ops::projector_conv(steps, past, conv1_weight_, conv1_bias_);
+  past.reset();
+  if (kept) keep(*kept, steps.narrow(2, steps.size(2) - 2, 2));
   steps.reset();
   return ops::channel_rms_norm_silu(x, norm1_gamma_);
 }
@@ -47,15 +51,13 @@ at::Tensor LqProjector::project_causal(at::Tensor steps, LqCache& cache) const {
   const bool is_first = !cache.conv1.defined();
   // Without a past the first step stands for it.
   at::Tensor front = is_first ? steps.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}) : cache.conv1;
-  steps = at::cat({front, steps}, 2);
-  front.reset();
-  keep(cache.conv1, steps.narrow(2, steps.size(2) - 2, 2));
-  at::Tensor hidden = hidden_steps(std::move(steps));
+  at::Tensor hidden = hidden_steps(std::move(steps), std::move(front), &cache.conv1);
   // The first clip's hidden steps are the past of the second: it has no tokens of its own.
-  at::Tensor seen = is_first ? hidden : at::cat({cache.conv2, hidden}, 2);
-  keep(cache.conv2, hidden.narrow(2, hidden.size(2) - 2, 2));
-  hidden.reset();
-  return seen.size(2) < 4 ? at::Tensor() : project_tokens(std::move(seen));
+  if (is_first && hidden.size(2) < 4) {
+    keep(cache.conv2, hidden);
+    return {};
+  }
+  return project_tokens(std::move(hidden), is_first ? at::Tensor() : cache.conv2, &cache.conv2);
 }
 
 // Each clip is fed its own tail; the first frame of a stream has no tokens.
@@ -63,8 +65,8 @@ at::Tensor LqProjector::project_buffered(const at::Tensor& steps, bool is_first)
   std::vector<at::Tensor> tokens;
   for (int64_t begin = is_first ? 4 : 0; begin < steps.size(2); begin += 4) {
     const at::Tensor clip = steps.narrow(2, begin, 4);
-    const at::Tensor hidden = hidden_steps(at::cat({clip.narrow(2, 2, 2), clip}, 2));
-    tokens.push_back(project_tokens(at::cat({hidden, hidden}, 2)));
+    const at::Tensor hidden = hidden_steps(clip, clip.narrow(2, 2, 2), nullptr);
+    tokens.push_back(project_tokens(hidden, hidden, nullptr));
   }
   return tokens.empty() ? at::Tensor() : at::cat(tokens, 1);
 }
@@ -76,21 +78,14 @@ at::Tensor LqProjector::forward(const at::Tensor& lq, LqCache& cache) const {
                  ErrorCode::kInternal, "lq_projector: input is ", lq.sizes(),
                  ", expected [1, 3, F, multiple of ", u, ", multiple of ", u, "]");
   const bool is_first = cache.clips == 0;
-  at::Tensor frames =
-      is_first ? at::cat({lq.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), lq}, 2) : lq;
-  FLASHVSR_CHECK(frames.size(2) % 4 == 0, ErrorCode::kInternal, "lq_projector: ", lq.size(2),
+  const int64_t missing = is_first ? 3 : 0, frames = missing + lq.size(2);
+  FLASHVSR_CHECK(frames % 4 == 0, ErrorCode::kInternal, "lq_projector: ", lq.size(2),
                  " frames, expected clips of 4 (and one frame before the first clip of a stream)");
-  cache.clips += frames.size(2) / 4;
+  cache.clips += frames / 4;
 
-  // Channel (c*u + dy)*u + dx, channels last in memory: the convolutions want it so.
-  const int64_t steps = frames.size(2), h = lq.size(3) / u, w = lq.size(4) / u;
-  at::Tensor unshuffled = frames.reshape({3, steps, h, u, w, u})
-                              .permute({1, 2, 4, 0, 3, 5})
-                              .reshape({1, steps, h, w, 3 * u * u})
-                              .permute({0, 4, 1, 2, 3});
-  frames.reset();
-  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(std::move(unshuffled), cache)
-                                                        : project_buffered(unshuffled, is_first);
+  at::Tensor steps = ops::projector_input(lq, missing, u);
+  at::Tensor tokens = config_.version == Version::kV1_1 ? project_causal(std::move(steps), cache)
+                                                        : project_buffered(steps, is_first);
   return tokens.defined() ? tokens : at::empty({1, 0, config_.out_dim}, lq.options());
 }
 

@@ -35,8 +35,9 @@ class LqProjector {
   // steps [1, 3*u*u, T, h, w], channels last in memory; undefined when there are no tokens.
   at::Tensor project_causal(at::Tensor steps, LqCache& cache) const;
   at::Tensor project_buffered(const at::Tensor& steps, bool is_first) const;
-  at::Tensor hidden_steps(at::Tensor steps) const;
-  at::Tensor project_tokens(at::Tensor steps) const;
+  // The last two steps go to `kept`, which may be `past`.
+  at::Tensor hidden_steps(at::Tensor steps, at::Tensor past, at::Tensor* kept) const;
+  at::Tensor project_tokens(at::Tensor steps, at::Tensor past, at::Tensor* kept) const;
 
   LqProjectorConfig config_;
   at::Tensor conv1_weight_, conv1_bias_, norm1_gamma_;

@@ -173,8 +173,19 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
   return window_reverse(out, grid.f, grid.h, grid.w);
 }
 
-at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return at::conv3d(at::replication_pad3d(x, {1, 1, 1, 1, 0, 0}), weight.to(x.device()), bias, {2, 1, 1});
+at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t u) {
+  const at::Tensor all = repeat_first(frames, missing);
+  const int64_t steps = all.size(2), h = all.size(3) / u, w = all.size(4) / u;
+  return all.reshape({3, steps, h, u, w, u})
+      .permute({1, 2, 4, 0, 3, 5})
+      .reshape({1, steps, h, w, 3 * u * u})
+      .permute({0, 4, 1, 2, 3});
+}
+
+at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
+                          const at::Tensor& bias) {
+  const at::Tensor all = past.defined() ? at::cat({past, x}, 2) : x;
+  return at::conv3d(at::replication_pad3d(all, {1, 1, 1, 1, 0, 0}), weight.to(x.device()), bias, {2, 1, 1});
 }
 
 at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
@@ -197,6 +208,18 @@ void philox_noise(at::Tensor& out, uint64_t seed, int64_t first_frame) {
     }
   });
   out.copy_(host);
+}
+
+at::Tensor decoder_input(const at::Tensor& frames, const at::Tensor& latents, int64_t latent_channels,
+                         int64_t missing, int64_t unshuffle) {
+  at::Tensor packed = pack_condition(repeat_first(frames, missing), unshuffle);
+  at::Tensor z = latents.defined() ? latents.transpose(1, 2).flatten(0, 1)
+                                   : at::zeros({packed.size(0), latent_channels, packed.size(2), packed.size(3)},
+                                               packed.options());
+  const at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
+  packed.reset();
+  z.reset();
+  return at::tanh(x / 3) * 3;
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
@@ -286,6 +309,16 @@ at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& 
   const at::Tensor none;
   return reference::conv3x3(x, past.value_or(none), weight, bias.value_or(none), add.value_or(none),
                             relu, up);
+}
+
+at::Tensor op_projector_conv(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
+                             const at::Tensor& bias) {
+  return reference::projector_conv(x, past.value_or(at::Tensor()), weight, bias);
+}
+
+at::Tensor op_decoder_input(const at::Tensor& frames, const Maybe& latents, int64_t latent_channels,
+                            int64_t missing, int64_t unshuffle) {
+  return reference::decoder_input(frames, latents.value_or(at::Tensor()), latent_channels, missing, unshuffle);
 }
 
 at::Tensor op_mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight,
@@ -383,7 +416,9 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("block_sparse_attention(Tensor q, Tensor? key_ring, Tensor? value_ring, Tensor key_now, Tensor "
         "value_now, Tensor slot_map, Tensor row_begin, Tensor column, int heads, int f, int h, int w) -> "
         "Tensor");
-  m.def("projector_conv(Tensor x, Tensor weight, Tensor bias) -> Tensor");
+  m.def("projector_input(Tensor frames, int missing, int unshuffle) -> Tensor");
+  m.def("projector_conv(Tensor x, Tensor? past, Tensor weight, Tensor bias) -> Tensor");
+  m.def("decoder_input(Tensor frames, Tensor? latents, int latent_channels, int missing, int unshuffle) -> Tensor");
   m.def("channel_rms_norm_silu(Tensor x, Tensor gamma) -> Tensor");
   m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
         "-> Tensor");
@@ -408,7 +443,9 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("rms_norm_rows", op_rms_norm_rows);
   m.impl("block_mask", op_block_mask);
   m.impl("block_sparse_attention", op_block_sparse_attention);
-  m.impl("projector_conv", reference::projector_conv);
+  m.impl("projector_input", reference::projector_input);
+  m.impl("projector_conv", op_projector_conv);
+  m.impl("decoder_input", op_decoder_input);
   m.impl("channel_rms_norm_silu", reference::channel_rms_norm_silu);
   m.impl("conv3x3", op_conv3x3);
   m.impl("philox_noise", op_philox_noise);
@@ -510,10 +547,24 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
                 grid.h, grid.w);
 }
 
-at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (wants_reference()) return reference::projector_conv(x, weight, bias);
-  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&);
-  FLASHVSR_CALL(projector_conv, Signature, x, x, weight, bias);
+at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t unshuffle) {
+  if (wants_reference()) return reference::projector_input(frames, missing, unshuffle);
+  using Signature = at::Tensor(const at::Tensor&, int64_t, int64_t);
+  FLASHVSR_CALL(projector_input, Signature, frames, frames, missing, unshuffle);
+}
+
+at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
+                          const at::Tensor& bias) {
+  if (wants_reference()) return reference::projector_conv(x, past, weight, bias);
+  using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const at::Tensor&);
+  FLASHVSR_CALL(projector_conv, Signature, x, x, maybe(past), weight, bias);
+}
+
+at::Tensor decoder_input(const at::Tensor& frames, const at::Tensor& latents, int64_t latent_channels,
+                         int64_t missing, int64_t unshuffle) {
+  if (wants_reference()) return reference::decoder_input(frames, latents, latent_channels, missing, unshuffle);
+  using Signature = at::Tensor(const at::Tensor&, const Maybe&, int64_t, int64_t, int64_t);
+  FLASHVSR_CALL(decoder_input, Signature, frames, frames, maybe(latents), latent_channels, missing, unshuffle);
 }
 
 at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {

@@ -105,10 +105,15 @@ struct KvPlace {
                                     const at::Tensor& slot_map, const BlockPairs& pairs,          \
                                     int64_t heads, const TokenGrid& grid);                        \
   /* --- projector ---------------------------------------------------------------------------*/ \
-  /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time.   */ \
-  /*   x [1, C, T, h, w] channels_last_3d   weight [O, C, 4, 3, 3]                               */ \
-  /*   result [1, O, (T-2)/2, h, w] channels_last_3d; the weight may be on the host              */ \
-  at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias); \
+  /* Frames as steps, the first one `missing` times more in front; channel (c*u + dy)*u + dx.      */ \
+  /*   frames [1, 3, F, H, W]   result [1, 3*u*u, missing + F, H/u, W/u], channels last           */ \
+  at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t unshuffle);       \
+  /* Conv3d, kernel (4,3,3), stride (2,1,1), replicate padding of one in space, none in time, over */ \
+  /* the P steps of past (undefined: none) and those of x.                                      */ \
+  /*   x [1, C, T, h, w], past [1, C, P, h, w], channels last   weight [O, C, 4, 3, 3]            */ \
+  /*   result [1, O, (P+T-2)/2, h, w] channels_last_3d; the weight may be on the host            */ \
+  at::Tensor projector_conv(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight, \
+                            const at::Tensor& bias);                                              \
   /* SiLU of model/layers.h channel_rms_norm.   x [1, C, T, h, w]   gamma [C, 1, 1, 1]            */ \
   at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma);                 \
   /* --- noise -------------------------------------------------------------------------------*/ \
@@ -117,6 +122,12 @@ struct KvPlace {
   /* double.                                                                                    */ \
   void philox_noise(at::Tensor& out, uint64_t seed, int64_t first_frame);                         \
   /* --- TC decoder --------------------------------------------------------------------------*/ \
+  /* What its first convolution reads: 3 tanh(v / 3) of frames, the first one `missing` times more */ \
+  /* in front, packed as model/layers.h pack_condition does, and of the latents behind them.     */ \
+  /*   frames [B, 3, F, H, W]   latents [B, L, f, H/u, W/u] or undefined: zeros                   */ \
+  /*   result [B*f, 3*4*u*u + L, H/u, W/u] channels_last                                         */ \
+  at::Tensor decoder_input(const at::Tensor& frames, const at::Tensor& latents,                   \
+                           int64_t latent_channels, int64_t missing, int64_t unshuffle);          \
   /* Conv2d 3x3, zero padding 1, on `up` times nearest-enlarged x (up 1 or 2), or on the         */ \
   /* channel concatenation [x, past]; then + bias, + add, ReLU, each where given.               */ \
   /*   x [T, C, H, W] channels_last   past like x or undefined   weight [O, C or 2C, 3, 3]       */ \

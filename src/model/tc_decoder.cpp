@@ -127,14 +127,6 @@ void TcDecoder::visit_parameters(const std::string& prefix, const ParameterVisit
   if (config_.skip) visit_conv(prefix + "skip", skip_, c[2], 3, 3, true, visit);
 }
 
-at::Tensor TcDecoder::pack_cond(const at::Tensor& cond) const {
-  const int64_t u = config_.cond_unshuffle;
-  const int64_t batch = cond.size(0), f = cond.size(2) / 4, h = cond.size(3) / u, w = cond.size(4) / u;
-  return cond.reshape({batch, 3, f, 4, h, u, w, u})
-      .permute({0, 2, 1, 3, 5, 7, 4, 6})
-      .reshape({batch * f, 3 * 4 * u * u, h, w});
-}
-
 // From the third stage's grown steps to the last convolution's values.
 at::Tensor TcDecoder::finish(const at::Tensor& x) const {
   at::Tensor y = x;
@@ -227,20 +219,12 @@ at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, con
   return frames.transpose(0, 1);
 }
 
-// latents [B, 16, f, h, w] or undefined, frames [B, 3, 4f, H, W] -> [B * 4f, 3, H, W]
-at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
-                             const std::atomic<bool>* cancel) const {
+// latents [B, 16, f, h, w] or undefined, frames [B, 3, 4f - missing, H, W], whose first stands for those that are
+// missing -> [B * 4f, 3, H, W]
+at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames, int64_t missing,
+                             DecoderMemory& memory, const std::atomic<bool>* cancel) const {
   const int64_t batch = frames.size(0);
-  at::Tensor packed = pack_cond(frames);
-  at::Tensor z =
-      latents.defined()
-          ? latents.transpose(1, 2).flatten(0, 1)
-          : at::zeros({packed.size(0), config_.latent_channels, packed.size(2), packed.size(3)},
-                      packed.options());
-  at::Tensor x = at::cat({packed, z}, 1).contiguous(at::MemoryFormat::ChannelsLast);
-  packed.reset();
-  z.reset();
-  x = at::tanh(x / 3) * 3;
+  at::Tensor x = ops::decoder_input(frames, latents, config_.latent_channels, missing, config_.cond_unshuffle);
 
   size_t block_index = 0;
   x = conv_in_(x, /*relu=*/true);
@@ -248,7 +232,7 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
   for (int stage = 0; stage < 3; ++stage) {
     throw_if_cancelled(cancel);
     if (stage == 2 && config_.skip) {
-      const at::Tensor flat = frames.transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
+      const at::Tensor flat = repeat_first(frames, missing).transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
       x = ops::conv3x3(flat, {}, skip_.weight, skip_.bias, x, /*relu=*/false, 1);
     }
     for (const MemBlock& block : mem_[stage]) {
@@ -283,9 +267,7 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
   const int64_t missing = (4 - cond.size(2) % 4) % 4;
   FLASHVSR_CHECK(missing == (is_first ? 3 : 0), ErrorCode::kInternal, "tc_decoder: ", cond.size(2),
                  " condition frames in a ", is_first ? "first" : "later", " chunk");
-  const at::Tensor frames =
-      missing == 0 ? cond : at::cat({cond.narrow(2, 0, 1).expand({-1, -1, missing, -1, -1}), cond}, 2);
-  const int64_t f = frames.size(2) / 4;
+  const int64_t f = (cond.size(2) + missing) / 4;
 
   FLASHVSR_CHECK(!latents.defined() || (latents.size(0) == batch && latents.size(2) == f &&
                                         latents.size(1) == config_.latent_channels),
@@ -295,7 +277,7 @@ at::Tensor TcDecoder::forward(const at::Tensor& latents, const at::Tensor& cond,
     const size_t blocks = mem_[0].size() + mem_[1].size() + mem_[2].size();
     memory.steps.assign(blocks, at::Tensor());
   }
-  const at::Tensor x = decode(latents, frames, memory, cancel);
+  const at::Tensor x = decode(latents, cond, missing, memory, cancel);
 
   const int64_t trim = is_first ? 3 : 0;
   at::Tensor y = x.unflatten(0, {batch, 4 * f}).narrow(1, trim, 4 * f - trim).transpose(1, 2);

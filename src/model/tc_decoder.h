@@ -79,16 +79,13 @@ class TcDecoder {
   at::Tensor forward(const at::Tensor& latents, const at::Tensor& cond, DecoderMemory& memory,
                      const at::Tensor& base = {}, const std::atomic<bool>* cancel = nullptr) const;
 
-  // Condition frames (F a multiple of 4) packed to channels: [B*f, 3*4*u*u, H/8, W/8].
-  at::Tensor pack_cond(const at::Tensor& cond) const;
-
   // For tests: this split, on every device.
   void set_tail_split(const TailSplit& split) { forced_split_ = split; }
 
  private:
   at::Tensor split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split,
                         const std::atomic<bool>* cancel) const;
-  at::Tensor decode(const at::Tensor& latents, const at::Tensor& frames, DecoderMemory& memory,
+  at::Tensor decode(const at::Tensor& latents, const at::Tensor& frames, int64_t missing, DecoderMemory& memory,
                     const std::atomic<bool>* cancel) const;
   at::Tensor finish(const at::Tensor& x) const;
 

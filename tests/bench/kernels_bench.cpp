@@ -16,6 +16,7 @@
 #include "kernels/finish_frames.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/pack_frames.h"
 #include "tests/kernels/device.h"
 
 namespace flashvsr {
@@ -125,7 +126,7 @@ void bench_conv(ConvKernel kernel, const char* kernel_name, const std::vector<Co
   report(kernel_name, sum, total, total_flop, 0);
 }
 
-// Row kernels and block mask of one layer: 8448 tokens, 1536 wide, 12 heads.
+// Row kernels of one layer: 8448 tokens, 1536 wide, 12 heads.
 void bench_rows() {
   const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
   const int64_t tokens = 8448, dim = 1536;
@@ -193,26 +194,89 @@ void bench_rows() {
   rows("rms", RowNorm::kRms, false, 2);
   rows("gated residual", RowNorm::kNone, true, 3);
   rows("gated residual + modulate", RowNorm::kModulate, true, 4);
+}
 
-  BlockMaskParams m;
-  m.heads = 12;
-  m.head_dim = 128;
-  m.rows = 6;
-  m.columns = 11;
-  m.q_slots = 1;
-  m.k_slots = 4;
-  m.local_range = 11;
-  m.topk = 7919;
-  Buffer<uint16_t> means(device::random_bf16(5 * 66 * dim, 5, 1.2f));
-  Buffer<int32_t> row_begin(12 * 67), column(12 * 66 * 264);
-  Buffer<uint8_t> map(block_mask_workspace_bytes(m));
-  m.q_mean = means.get();
-  for (int i = 0; i < 4; ++i) m.k_mean[i] = means.get() + (i + 1) * 66 * dim;
-  m.row_begin = row_begin.get();
-  m.column = column.get();
-  m.workspace = map.get();
-  report("block_mask", "12 x 66 x 264", time_ms([&] { check(launch_block_mask(m, nullptr), "block_mask"); }, 20),
-         2.0 * 12 * 66 * 264 * 128, 0);
+// The mask of one layer; as many blocks as --sparse-ratio 2 keeps: 120 a query block.
+void bench_mask() {
+  struct Shape {
+    const char* name;
+    int rows, columns, q_slots, k_slots;
+  };
+  for (const Shape& s : {Shape{"12 x 66 x 264", 6, 11, 1, 4}, Shape{"12 x 198 x 198, first", 6, 11, 3, 3},
+                         Shape{"12 x 252 x 1008", 12, 21, 1, 4}, Shape{"12 x 756 x 756, first", 12, 21, 3, 3},
+                         Shape{"12 x 510 x 2040", 17, 30, 1, 4}, Shape{"12 x 1530 x 1530, first", 17, 30, 3, 3}}) {
+    BlockMaskParams p;
+    p.heads = 12;
+    p.head_dim = 128;
+    p.rows = s.rows;
+    p.columns = s.columns;
+    p.q_slots = s.q_slots;
+    p.k_slots = s.k_slots;
+    p.local_range = 11;
+    const size_t windows = size_t(s.rows) * s.columns, dim = 12 * 128;
+    const size_t q_blocks = s.q_slots * windows, k_blocks = s.k_slots * windows;
+    p.topk = int64_t(windows) * 120 - 1;
+    Buffer<uint16_t> queries(device::random_bf16(q_blocks * dim, 5, 1.2f)), keys(device::random_bf16(k_blocks * dim, 6, 1.2f));
+    Buffer<int32_t> row_begin(12 * (q_blocks + 1)), column(12 * q_blocks * k_blocks);
+    Buffer<uint8_t> workspace(block_mask_workspace_bytes(p));
+    p.q_mean = queries.get();
+    for (int i = 0; i < s.k_slots; ++i) p.k_mean[i] = keys.get() + i * windows * dim;
+    p.row_begin = row_begin.get();
+    p.column = column.get();
+    p.workspace = workspace.get();
+    report("block_mask", s.name, time_ms([&] { check(launch_block_mask(p, nullptr), "block_mask"); }, 20),
+           2.0 * 12 * double(q_blocks) * double(k_blocks) * 128, 0);
+  }
+}
+
+// What the convolutions read, steady chunk of 8 frames.
+void bench_pack() {
+  const std::vector<uint16_t> noise = device::random_bf16(4 << 20, 7);
+  const int frames = 8, height = 768, width = 1408;
+  const auto pack = [&](const char* name, int unshuffle, int group, int latents, bool border, bool squash) {
+    PackFramesParams p;
+    p.steps = frames / group;
+    p.height = height / unshuffle;
+    p.width = width / unshuffle;
+    p.unshuffle = unshuffle;
+    p.group = group;
+    p.latent_channels = latents;
+    p.border = border;
+    p.squash = squash;
+    p.row_stride = width;
+    p.frame_stride = height * width;
+    p.plane_stride = frames * p.frame_stride;
+    p.latent_stride_x = 1;
+    p.latent_stride_y = p.width;
+    p.latent_stride_t = p.latent_stride_y * p.height;
+    p.latent_stride_c = p.latent_stride_t * p.steps;
+    const size_t edge = border ? 2 : 0, channels = 3 * group * unshuffle * unshuffle + latents;
+    Buffer<uint16_t> input(3 * p.plane_stride), behind(std::max<size_t>(8, latents * p.latent_stride_c)),
+        output(p.steps * (p.height + edge) * (p.width + edge) * channels);
+    input.fill(noise);
+    behind.fill(noise);
+    p.frames = input.get();
+    p.latents = behind.get();
+    p.output = output.get();
+    report("pack_frames", name, time_ms([&] { check(launch_pack_frames(p, nullptr), "pack_frames"); }, 10), 0,
+           2.0 * double(input.size() + output.size()));
+  };
+  pack("decoder", 8, 4, 16, false, true);
+  pack("projector", 16, 1, 0, true, false);
+  PadStepsParams p;
+  p.steps = 4;
+  p.height = 48;
+  p.width = 88;
+  p.channels = 2048;
+  p.in_stride_x = p.channels;
+  p.in_stride_y = p.in_stride_x * p.width;
+  p.in_stride_t = p.in_stride_y * p.height;
+  Buffer<uint16_t> input(p.steps * p.in_stride_t), output(size_t(p.steps) * 50 * 90 * 2048);
+  input.fill(noise);
+  p.input = input.get();
+  p.output = output.get();
+  report("pad_steps", "projector conv2", time_ms([&] { check(launch_pad_steps(p, nullptr), "pad_steps"); }, 10), 0,
+         2.0 * double(input.size() + output.size()));
 }
 
 void bench_planes() {
@@ -348,6 +412,8 @@ int bench() {
   };
   const auto wanted = [](const char* name) { return filter.empty() || filter == name; };
   if (wanted("rows")) bench_rows();
+  if (wanted("mask")) bench_mask();
+  if (wanted("pack")) bench_pack();
   if (wanted("planes")) bench_planes();
   if (wanted("pictures")) bench_pictures();
   if (device::compute_capability() == 90) {

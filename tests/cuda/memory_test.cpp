@@ -16,6 +16,7 @@
 #include "kernels/conv_to_planes.h"
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
+#include "kernels/pack_frames.h"
 #include "kernels/philox_noise.h"
 #include "kernels/quantize_rows.h"
 #include "kernels/resize_samples.h"
@@ -35,6 +36,8 @@ int launch_norm_rope_window(const NormRopeWindowParams&, void*) { return 0; }
 size_t norm_rope_window_workspace_bytes(const NormRopeWindowParams&) { return 256; }
 int launch_block_mask(const BlockMaskParams&, void*) { return 0; }
 size_t block_mask_workspace_bytes(const BlockMaskParams&) { return 256; }
+int launch_pack_frames(const PackFramesParams&, void*) { return 0; }
+int launch_pad_steps(const PadStepsParams&, void*) { return 0; }
 int launch_philox_noise(const PhiloxNoiseParams&, void*) { return 0; }
 int launch_quantize_rows(const QuantizeRowsParams&, void*) { return 0; }
 int launch_resize_axis(const ResizeAxisParams&, void*) { return 0; }

@@ -338,13 +338,60 @@ TEST_F(OpsGpu, Noise) {
 
 TEST_F(OpsGpu, Projector) {
   const c10::InferenceMode guard;
-  const at::Tensor x = random({1, 96, 10, 8, kWidth}), weight = random({136, 96, 4, 3, 3}, 0.02), bias = random({136});
-  for (const at::Tensor& input : {x, x.contiguous(at::MemoryFormat::ChannelsLast3d)}) {
-    EXPECT_CLOSE(ops::projector_conv(input, weight, bias), reference::projector_conv(input, weight, bias), 4e-3);
+  const at::Tensor x = random({1, 96, 10, 8, kWidth}), weight = random({136, 96, 4, 3, 3}, 0.02), bias = random({136}), none;
+  const auto last = [](const at::Tensor& t) { return t.contiguous(at::MemoryFormat::ChannelsLast3d); };
+  const at::Tensor past = last(random({1, 96, 2, 8, kWidth})), four = last(random({1, 96, 4, 8, kWidth}));
+  EXPECT_CLOSE(ops::projector_conv(x, none, weight, bias), reference::projector_conv(x, none, weight, bias), 4e-3);
+  const at::Tensor input = last(x);
+  for (const at::Tensor& before : {none, past, input.narrow(2, 0, 1).expand({-1, -1, 2, -1, -1}), four}) {
+    EXPECT_CLOSE(ops::projector_conv(input, before, weight, bias), reference::projector_conv(input, before, weight, bias), 4e-3);
   }
   const at::Tensor gamma = random({136, 1, 1, 1}, 0.2, 1);
-  const at::Tensor y = ops::projector_conv(x, weight, bias);
+  const at::Tensor y = ops::projector_conv(x, none, weight, bias);
   EXPECT_CLOSE(ops::channel_rms_norm_silu(y, gamma), reference::channel_rms_norm_silu(y, gamma), 5e-3);
+}
+
+// Steps that carry a border and room for a past, and views of them that must not be taken for such.
+TEST_F(OpsGpu, ProjectorInput) {
+  const c10::InferenceMode guard;
+  ASSERT_TRUE(has_kernel("flashvsr::projector_input"));
+  const at::Tensor weight = random({16, 768, 4, 3, 3}, 0.02), bias = random({16}), none;
+  const at::Tensor memory = random({1, 3, 9, 48, 16 * 5});
+  const at::Tensor past = random({1, 768, 2, 3, 5}).contiguous(at::MemoryFormat::ChannelsLast3d);
+  for (const int64_t missing : {0, 3}) {
+    for (const at::Tensor& frames : {memory.narrow(2, 1, 8), memory.transpose(3, 4).contiguous().transpose(3, 4), memory.narrow(2, 8, 1)}) {
+      const at::Tensor own = ops::projector_input(frames, missing, 16), ref = reference::projector_input(frames, missing, 16);
+      EXPECT_TRUE(at::equal(own, ref));
+      EXPECT_EQ(own.stride(1), 1);
+      const int64_t even = own.size(2) / 2 * 2;
+      if (even < 4) continue;
+      const at::Tensor steps = own.narrow(2, 0, even), same = ref.narrow(2, 0, even);
+      const at::Tensor later = own.narrow(2, 2, 2), same_later = ref.narrow(2, 2, 2);
+      EXPECT_CLOSE(ops::projector_conv(steps, none, weight, bias), reference::projector_conv(same, none, weight, bias), 4e-3);
+      EXPECT_CLOSE(ops::projector_conv(steps, past, weight, bias), reference::projector_conv(same, past, weight, bias), 4e-3);
+      EXPECT_CLOSE(ops::projector_conv(steps, later, weight, bias), reference::projector_conv(same, same_later, weight, bias), 4e-3);
+      EXPECT_CLOSE(ops::projector_conv(later, past, weight, bias), reference::projector_conv(same_later, past, weight, bias), 4e-3);
+      EXPECT_CLOSE(ops::projector_conv(later, later, weight, bias), reference::projector_conv(same_later, same_later, weight, bias), 4e-3);
+      EXPECT_TRUE(at::equal(own, ref));  // nobody wrote there
+    }
+  }
+}
+
+TEST_F(OpsGpu, DecoderInput) {
+  const c10::InferenceMode guard;
+  ASSERT_TRUE(has_kernel("flashvsr::decoder_input"));
+  const at::Tensor memory = random({1, 3, 12, 24, 8 * 19}, 3), none;
+  for (const int64_t missing : {0, 3}) {
+    for (const at::Tensor& frames : {memory.narrow(2, 4, 8 - missing), memory.transpose(3, 4).contiguous().transpose(3, 4).narrow(2, 0, 4 - missing)}) {
+      const int64_t groups = (frames.size(2) + missing) / 4;
+      const at::Tensor latents = random({1, 16, groups + 1, 3, 19}).narrow(2, 1, groups);
+      for (const at::Tensor& behind : {latents, latents.transpose(1, 2).contiguous().transpose(1, 2), none}) {
+        const at::Tensor own = ops::decoder_input(frames, behind, 16, missing, 8);
+        EXPECT_TRUE(at::equal(own, reference::decoder_input(frames, behind, 16, missing, 8)));
+        EXPECT_TRUE(own.is_contiguous(at::MemoryFormat::ChannelsLast));
+      }
+    }
+  }
 }
 
 TEST_F(OpsGpu, Decoder) {

@@ -26,7 +26,11 @@ inline const std::vector<BlockMaskCase>& block_mask_cases() {
       {2, 128, 4, 4, 3, 3, 2, 100000},     // even range, more wanted than there are
       {12, 128, 6, 11, 1, 4, 11, 7919},    // 768x1408, steady
       {12, 128, 6, 11, 3, 3, 9, 7919},     // 768x1408, first chunk
-      {2, 128, 15, 16, 1, 4, 11, 28799},   // larger than registers hold
+      {2, 128, 15, 16, 1, 4, 11, 28799},   // several blocks count one slot
+      {3, 128, 17, 30, 1, 4, 11, 60000},   // 3840x2176, steady
+      {1, 40, 7, 5, 2, 3, 4, 300},         // head_dim no multiple of a product's 32 channels
+      {1, 8, 9, 33, 1, 9, 40, 200000},     // 8 rows of scores fit
+      {1, 8, 1, 260, 1, 16, 600, 700000},  // 4 of them
   };
   return cases;
 }

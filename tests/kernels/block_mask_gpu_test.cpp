@@ -45,6 +45,14 @@ TEST(BlockMaskGpu, EqualsTwin) {
     ASSERT_EQ(launch_block_mask(p, nullptr), 0);
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     const auto begin = d_begin.download(), columns = d_column.download();
+    // Once more over what is poisoned again: the same bits.
+    d_begin.poison();
+    d_column.poison();
+    workspace.poison();
+    ASSERT_EQ(launch_block_mask(p, nullptr), 0);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ASSERT_EQ(d_begin.download(), begin);
+    ASSERT_EQ(d_column.download(), columns);
     size_t strayed = 0, kept = 0, near = 0;
     for (int head = 0; head < c.heads; ++head) {
       ASSERT_EQ(begin[size_t(head) * (q_blocks + 1)], head * q_blocks * k_blocks);

@@ -371,7 +371,7 @@ void run_tc_decoder(const ParityRun& run) {
           if (f.has(tensor)) run.near(tensor, memory.steps[i], f[tensor], {2e-4});
         }
         const at::Tensor padded = at::cat({cond.narrow(2, 0, 1).expand({-1, -1, 3, -1, -1}), cond.narrow(2, 0, 5)}, 2);
-        const at::Tensor packed = model->tc_decoder().pack_cond(padded);
+        const at::Tensor packed = pack_condition(padded, model->config().tc_decoder.cond_unshuffle);
         run.equal("packed condition, group 0", packed[0], f["cond_packed_chunk0_group0"]);
         run.equal("packed condition, group 1", every(packed[1], 37), f["cond_packed_chunk0_group1_ch"]);
       }

@@ -158,6 +158,33 @@ struct Exchange {
   Thread* first;
 };
 
+// kernels/mma.cuh's, in double.
+inline void mma_bf16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+  // Of four lanes, each before the next exchange takes its place.
+  const auto row = [](uint32_t low, uint32_t high, uint64_t (&parts)[4]) {
+    const Exchange<uint64_t> e(uint64_t{low} | uint64_t{high} << 32);
+    for (unsigned part = 0; part < 4; ++part) parts[part] = e.of((e.lane & ~3u) + part);
+  };
+  uint64_t rows[2][4];
+  row(a0, a2, rows[0]);
+  row(a1, a3, rows[1]);
+  const Exchange<uint64_t> columns(uint64_t{b0} | uint64_t{b1} << 32);
+  const auto value = [](uint64_t four, int i) {
+    const uint32_t wide = uint32_t(four >> (16 * i)) << 16;
+    float f;
+    std::memcpy(&f, &wide, sizeof f);
+    return double{f};
+  };
+  for (unsigned e = 0; e < 4; ++e) {
+    double sum = d[e];
+    for (unsigned part = 0; part < 4; ++part) {
+      const uint64_t column = columns.of((columns.lane % 4 * 2 + e % 2) * 4 + part);
+      for (int i = 0; i < 4; ++i) sum += value(rows[e / 2][part], i) * value(column, i);
+    }
+    d[e] = static_cast<float>(sum);
+  }
+}
+
 inline cudaError_t no_error() { return cudaSuccess; }
 
 }  // namespace emulator
@@ -186,6 +213,17 @@ T __shfl_up_sync(unsigned, T value, unsigned delta) {
   const emulator::Exchange<T> e(value);
   return e.lane < delta ? value : e.of(e.lane - delta);
 }
+template <typename T>
+T __shfl_sync(unsigned, T value, int from) {
+  const emulator::Exchange<T> e(value);
+  return e.of(from);
+}
+template <typename T>
+T atomicAdd(T* at, T value) {
+  const T before = *at;
+  *at += value;
+  return before;
+}
 inline unsigned __ballot_sync(unsigned, int predicate) {
   const emulator::Exchange<int> e(predicate != 0);
   unsigned votes = 0;
@@ -203,6 +241,11 @@ inline float __uint_as_float(unsigned bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }

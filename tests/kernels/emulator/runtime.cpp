@@ -35,6 +35,7 @@ cudaError_t cudaMemset(void* to, int value, size_t size) {
   std::memset(to, value, size);
   return cudaSuccess;
 }
+cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t) { return cudaMemset(to, value, size); }
 cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "an error of the emulated runtime"; }
 }
