@@ -33,6 +33,8 @@ if [ "$mode" = pack ]; then
   cp -r "$here/src/models/nano" "$folder/lib/models/"   # beside the engine, where it looks
   cp "$here/tools/make_random_checkpoint.py" "$here"/tools/{bench-peers.py,flashvsr-bench} "$folder/"
   git -C "$here" rev-parse --short HEAD > "$folder/commit"
+  # PEERS=1: FlashInfer too, whose kernel takes a quarter of an hour to compile.
+  [ -z "${PEERS:-}" ] || [ -e "$folder/peers.tar.xz" ] || PYTHON=${PYTHON:-python3.12} "$here/tools/make-flashinfer-peer" "$folder/peers.tar.xz"
   [ -e "$folder/bundle.tar.xz" ] || "$here/tools/make-gst-bundle" "$folder/bundle.tar.xz"
   du -sh "$folder"
   exit
@@ -101,7 +103,11 @@ if wanted kernels; then
   gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
 fi
 if wanted peers; then
-  FLASHVSR_BENCH_COMMIT=$commit timeout 100 "$folder/flashvsr-bench" --out "$out/kernels.jsonl" peers || echo "peers failed"
+  (
+    # FlashInfer with its kernel built, where tools/make-flashinfer-peer has made it.
+    [ ! -e "$folder/peers.tar.xz" ] || { mkdir "$work/peers"; tar xJf "$folder/peers.tar.xz" -C "$work/peers"; . "$work/peers/env.sh"; }
+    FLASHVSR_BENCH_COMMIT=$commit timeout 160 "$folder/flashvsr-bench" --out "$out/kernels.jsonl" peers || echo "peers failed"
+  )
 fi
 if wanted pipeline; then
   for size in "384 640 30" "768 1408 20" "1536 2688 10"; do
@@ -133,14 +139,17 @@ checkpoint() {  # a random one of the released size, once
 if wanted plans; then
   checkpoint
   total=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits -i 0)
-  for size in "192 352 0 24 16 12 8" "384 672 0 24 16 12 8" "540 960 0 24 16 12 8"; do
-    read -r height width cards <<< "$size"
+  # height width cards...; card 0 is all of this one, with which the others are compared. FLASHVSR_PLANS: other lines.
+  printf '%s\n' "${FLASHVSR_PLANS:-192 352 0 24 16 12 8
+384 672 0 24 16 12 8
+540 960 0 24 16 12 8}" | while read -r height width cards; do
     for card in $cards; do
       limit=1; [ "$card" = 0 ] || limit=$(python3 -c "print((${card}e9 - 0.6e9) / ($total * 1048576))")
       [ "$card" = 0 ] && keep=--keep || keep=--against
+      size="$height $width"
       PYTORCH_ALLOC_CONF=expandable_segments:True,per_process_memory_fraction:$limit FLASHVSR_BENCH_COMMIT=$commit \
         gpu 100 "$folder/bin/plans_bench" --device cuda --model "$work/checkpoint" --width "$width" --height "$height" --card "$card" --chunks 2 \
-        $keep "$work/luma" | tee -a "$out/plans.jsonl" || echo "failed: plan $size $card"
+        $keep "$work/luma" < /dev/null | tee -a "$out/plans.jsonl" || echo "failed: plan $size $card"
     done
   done
 fi
@@ -210,7 +219,7 @@ if wanted element_sanitizers; then
       log=$out/element_${tool}_$pads.log
       LD_LIBRARY_PATH=$gst_libraries PYTORCH_ALLOC_CONF=expandable_segments:False timeout 120 compute-sanitizer --tool $tool \
         --kernel-name kernel_substring=flashvsr --error-exitcode 9 "$work/gst/usr/libexec/real/gst-launch-1.0" \
-        $(frames 37 98 66) ! $convert ! flashvsr device=cuda scale=2 ! fakesink sync=false > "$log" 2>&1 || echo "$tool $pads: status $?"
+        $(frames 29 34 18) ! $convert ! flashvsr device=cuda scale=2 ! fakesink sync=false > "$log" 2>&1 || echo "$tool $pads: status $?"
       echo "element, $tool, $pads memory: $(grep -E 'ERROR SUMMARY' "$log" | tail -1)"
     done
   done

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "api/devices.h"
@@ -115,6 +117,14 @@ PixelFormat checked_format(FlashVsrPixelFormat format) {
   return static_cast<PixelFormat>(format);
 }
 
+// Where asking for a chunk takes the host long beside what it takes the device: small pictures. Above, graphs win nothing
+// and hold the memory of a chunk's stages (docs/performance.md). FLASHVSR_GRAPHS=0 does without.
+bool records_stages(c10::Device device, const MemoryPlan& plan) {
+  constexpr int64_t kPixels = 1 << 19;
+  const char* wanted = std::getenv("FLASHVSR_GRAPHS");
+  return device.is_cuda() && plan.tiles.count() == 1 && plan.tiles.pixels() <= kPixels && (wanted == nullptr || std::string(wanted) != "0");
+}
+
 Startup startup_of(FlashVsrStartup startup) {
   FLASHVSR_CHECK(startup == FLASHVSR_STARTUP_FULL || startup == FLASHVSR_STARTUP_PRIMED, ErrorCode::kInvalidArgument,
                  "startup ", static_cast<int>(startup), " is not known");
@@ -154,6 +164,7 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
       runner_(model_->upscaler, plan) {
   check_supported_memory(format);
   run_options_.decode_latents = plan.decode_latents;
+  run_options_.record_stages = records_stages(model_->device(), plan);
   if (geometry_.decoded != geometry_.out) {
     reference_ = std::make_unique<BicubicResizer>(geometry_.in.width, geometry_.in.height, geometry_.decoded.width,
                                                   geometry_.decoded.height, depth_);
@@ -624,6 +635,7 @@ void Session::set_options(const FlashVsrSessionOptions& options) {
                  "only sparse-ratio, local-range and color-fix may change while a session is open");
   RunOptions changed = run_options(model_->config(), options, model_->decoder);
   changed.decode_latents = run_options_.decode_latents;
+  changed.record_stages = run_options_.record_stages;
   color_fix_ = color_fix_of(model_->config(), options.color_fix);
   run_options_ = changed;
   options_ = options;

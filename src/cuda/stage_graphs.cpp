@@ -76,6 +76,8 @@ class CudaStageGraphs final : public StageGraphs {
 
  private:
   void record(at::cuda::CUDAGraph& graph, const std::function<void()>& body) {
+    static std::mutex one_at_a_time;  // all record on that stream
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
     const c10::cuda::CUDAStreamGuard guard(recording_stream(device_));
     // Other threads go on as they like.
     graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);

@@ -55,7 +55,7 @@ at::Tensor MemBlock::rest(at::Tensor y, const at::Tensor& x) const {
 }
 
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value) {
-  constexpr int64_t kBytes = 720000000, kFinishBytes = 600000000;
+  constexpr int64_t kBytes = 600000000, kFinishBytes = 600000000;
   const int64_t up = config.up[2] * config.final_shuffle, grow = config.grow[1];
   // x, what is between the convolutions and the result of a MemBlock
   const int64_t step_bytes = 4 * grow * config.channels[2] * (pixels / (up * up)) * bytes_per_value;
@@ -157,7 +157,8 @@ int64_t tail_bytes(const TcDecoderConfig& config, const TailSplit& split, int64_
 // x [T, C, h, w]: the second stage's result. A strip of rows is computed with as many rows around it as its
 // own depend on; rows at a strip's cut edges come out wrong and are not used. All others are what whole
 // pictures give, value for value. Result as decode's.
-at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split,
+// The first `dropped` frames are left undefined: nobody will see them.
+at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split, int64_t dropped,
                                  const std::atomic<bool>* cancel) const {
   const auto& blocks = mem_[2];
   const size_t first_block = mem_[0].size() + mem_[1].size();
@@ -206,8 +207,9 @@ at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, con
         const int64_t part_from = std::max(top, part_begin - finish_halo);
         const int64_t part_to = std::min(to * up, part_end + finish_halo);
         // Nothing connects the frames any more: two at a time, as the convolution kernel's tiles have them.
-        for (int64_t frame = 0; frame < y.size(0); frame += 2) {
-          const int64_t pair = std::min<int64_t>(2, y.size(0) - frame);
+        int64_t pair = 0;
+        for (int64_t frame = std::max<int64_t>(0, dropped - step * frames_per_step); frame < y.size(0); frame += pair) {
+          pair = std::min<int64_t>(2 - frame % 2, y.size(0) - frame);
           const at::Tensor done = finish(y.narrow(0, frame, pair).narrow(2, part_from - top, part_to - part_from));
           frames.narrow(1, step * frames_per_step + frame, pair)
               .narrow(2, part_begin * last_up, (part_end - part_begin) * last_up)
@@ -244,7 +246,7 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
       const int64_t scale = config_.up[1] * config_.up[2] * config_.final_shuffle;
       const int64_t pixels = scale * scale * x.size(2) * x.size(3);
       return split_tail(x, memory,
-                        forced_split_ ? *forced_split_ : tail_split(config_, pixels, x.size(0), x.element_size()), cancel);
+                        forced_split_ ? *forced_split_ : tail_split(config_, pixels, x.size(0), x.element_size()), missing, cancel);
     }
     // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
     x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);

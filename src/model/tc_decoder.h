@@ -58,7 +58,7 @@ struct TailSplit {
   int64_t finish_strips = 1;  // of a strip, for the layers behind the third stage
 };
 
-// On a device without gradients: the largest parts whose features stay below some 720 MB, and 600 MB behind
+// On a device without gradients: the largest parts whose features stay below some 600 MB each, before and behind
 // the third stage (fixed figures: the same split on every card). `pixels` of the output, `steps` of the second stage.
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value);
 
@@ -83,7 +83,7 @@ class TcDecoder {
   void set_tail_split(const TailSplit& split) { forced_split_ = split; }
 
  private:
-  at::Tensor split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split,
+  at::Tensor split_tail(const at::Tensor& x, DecoderMemory& memory, const TailSplit& split, int64_t dropped,
                         const std::atomic<bool>* cancel) const;
   at::Tensor decode(const at::Tensor& latents, const at::Tensor& frames, int64_t missing, DecoderMemory& memory,
                     const std::atomic<bool>* cancel) const;
