@@ -2,25 +2,24 @@
 //
 // Statistics: up to 32 blocks for a plane, whose sums lie in the workspace. Application: each block adds its plane's sums
 // first, always in the same order, so nothing waits for the host and no atomics are needed.
-#include "kernels/finish_frames.h"
-
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/finish_frames.cuh"
+
 namespace flashvsr {
 namespace {
+
+using frames::clamped;
+using frames::Levels;
+using frames::row_of;
+using frames::widened;
 
 constexpr int kThreads = 256, kRun = 8, kMostSlices = 32, kRunsOfThread = 4;
 
 struct Sums {
   double sum, squares;
 };
-
-__device__ __forceinline__ const uint16_t* row_of(const ModelFrames& m, int plane, int y) {
-  return m.data + (plane % 3) * m.plane_stride + (plane / 3) * m.frame_stride + y * m.row_stride;
-}
-
-__device__ __forceinline__ float widened(uint32_t bits) { return __uint_as_float(bits << 16); }
 
 // Behind the `left` values 0.
 __device__ __forceinline__ void load_run(const uint16_t* from, int left, float (&to)[kRun]) {
@@ -117,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
     }
     __syncthreads();
   }
-  const float max = float(p.max_value), half = max / 2.f, offset = p.nearest ? .5f : 0.f;
+  const Levels levels(p);
   const unsigned runs = (p.width + kRun - 1) / kRun, total = runs * p.height;
 #pragma unroll
   for (int k = 0; k < kRunsOfThread; ++k) {
@@ -134,13 +133,9 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
         v = rounded(__fsub_rn(v, mean[0]));
         v = rounded(__fdiv_rn(v, deviation[0]));
         v = rounded(__fmul_rn(v, deviation[1]));
-        v = rounded(__fadd_rn(v, mean[1]));
-        v = v > -1.f ? v : -1.f;  // NaN too
-        v = v < 1.f ? v : 1.f;
+        v = clamped(rounded(__fadd_rn(v, mean[1])));
       }
-      float exact = __fadd_rn(__fmul_rn(__fadd_rn(v, 1.f), half), offset);
-      exact = exact > 0.f ? exact : 0.f;
-      level[i] = int(exact < max ? exact : max);
+      level[i] = levels.of(v);
     }
     store_run(level, p.width - begin, static_cast<Sample*>(p.samples) + (int64_t(plane) * p.height + y) * p.width + begin);
   }
