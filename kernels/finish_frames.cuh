@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// What the kernels behind FinishFramesParams share: where a row lies, bf16 to fp32, a value's level.
+// What the kernels behind FinishFramesParams share: where a row lies, its values in fp32, a value's level. `Value` is
+// uint16_t for bf16, or float.
 #ifndef FLASHVSR_KERNELS_FINISH_FRAMES_CUH_
 #define FLASHVSR_KERNELS_FINISH_FRAMES_CUH_
 
@@ -11,11 +12,13 @@
 namespace flashvsr::frames {
 
 // plane = frame * 3 + channel
-__device__ __forceinline__ const uint16_t* row_of(const ModelFrames& m, int plane, int y) {
-  return m.data + (plane % 3) * m.plane_stride + (plane / 3) * m.frame_stride + y * m.row_stride;
+template <typename Value>
+__device__ __forceinline__ const Value* row_of(const ModelFrames& m, int plane, int y) {
+  return static_cast<const Value*>(m.data) + (plane % 3) * m.plane_stride + (plane / 3) * m.frame_stride + y * m.row_stride;
 }
 
-__device__ __forceinline__ float widened(uint32_t bits) { return __uint_as_float(bits << 16); }
+__device__ __forceinline__ float widened(uint16_t bits) { return __uint_as_float(uint32_t(bits) << 16); }
+__device__ __forceinline__ float widened(float value) { return value; }
 
 // NaN: -1
 __device__ __forceinline__ float clamped(float value) {

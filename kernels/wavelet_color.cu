@@ -31,32 +31,33 @@ constexpr int kReach = 31, kSide = 32;                  // rows that count, colu
 constexpr int kRun = (kThreads + 2 * kSide) / 32;       // values of a lane
 constexpr int kSegment = 20 * kBatch - kSide - kReach;  // rows of a block: it goes down twenty batches
 
-// A lane's values of both frames, two in a word.
-struct Run {
-  uint32_t input[kRun / 2], style[kRun / 2];
-};
+__device__ __forceinline__ float2 load_two(const uint16_t* at) {
+  const uint32_t word = *reinterpret_cast<const uint32_t*>(at);
+  return make_float2(widened(uint16_t(word)), widened(uint16_t(word >> 16)));
+}
+__device__ __forceinline__ float2 load_two(const float* at) { return *reinterpret_cast<const float2*>(at); }
 
-__device__ __forceinline__ uint32_t pair(const uint16_t* row, int a, int b) { return row[a] | uint32_t(row[b]) << 16; }
-
-// Columns begin .. begin + kRun - 1 of the tile, those outside the picture from its edge.
-__device__ __forceinline__ Run load_run(const FinishFramesParams& p, int plane, int y, int begin, bool is_inside) {
-  const uint16_t *input = row_of(p.input, plane, y), *style = row_of(p.style, plane, y);
-  Run run;
-  if (is_inside && (reinterpret_cast<uintptr_t>(input) | reinterpret_cast<uintptr_t>(style)) % 4 == 0) {
+// style - input in columns begin .. begin + kRun - 1, those outside the picture from its edge.
+template <typename Value>
+__device__ __forceinline__ void load_run(const FinishFramesParams& p, int plane, int y, int begin, bool is_inside,
+                                         float (&value)[kRun]) {
+  const Value* const input = row_of<Value>(p.input, plane, y);
+  const uint16_t* const style = row_of<uint16_t>(p.style, plane, y);
+  const bool in_twos = reinterpret_cast<uintptr_t>(input) % (2 * sizeof(Value)) == 0 && reinterpret_cast<uintptr_t>(style) % 4 == 0;
+  if (is_inside && in_twos) {
 #pragma unroll
-    for (int i = 0; i < kRun / 2; ++i) {
-      run.input[i] = *reinterpret_cast<const uint32_t*>(input + begin + 2 * i);
-      run.style[i] = *reinterpret_cast<const uint32_t*>(style + begin + 2 * i);
+    for (int v = 0; v < kRun; v += 2) {
+      const float2 content = load_two(input + begin + v), colors = load_two(style + begin + v);
+      value[v] = colors.x - content.x;
+      value[v + 1] = colors.y - content.y;
     }
-    return run;
+    return;
   }
 #pragma unroll
-  for (int i = 0; i < kRun / 2; ++i) {
-    const int a = min(max(begin + 2 * i, 0), p.width - 1), b = min(max(begin + 2 * i + 1, 0), p.width - 1);
-    run.input[i] = pair(input, a, b);
-    run.style[i] = pair(style, a, b);
+  for (int v = 0; v < kRun; ++v) {
+    const int x = min(max(begin + v, 0), p.width - 1);
+    value[v] = widened(style[x]) - widened(input[x]);
   }
-  return run;
 }
 
 // A tile's place in the row: position kSide + i is the block's column i.
@@ -100,13 +101,8 @@ __device__ __forceinline__ void blur_row(float (&value)[kRun]) {
   for (int v = 0; v < kRun; ++v) value[v] = sum[v];
 }
 
-__device__ __forceinline__ void blur_run(const Run& run, const Edges& edges, bool is_inside, int lane,
-                                         float (&value)[kRun]) {
-#pragma unroll
-  for (int i = 0; i < kRun / 2; ++i) {
-    value[2 * i] = widened(run.style[i] & 0xffffu) - widened(run.input[i] & 0xffffu);
-    value[2 * i + 1] = widened(run.style[i] >> 16) - widened(run.input[i] >> 16);
-  }
+// All five levels.
+__device__ __forceinline__ void blur_row(const Edges& edges, bool is_inside, int lane, float (&value)[kRun]) {
   blur_row<1>(value);  // loaded with its edges
   if (!is_inside) extend(edges, lane, value);
   blur_row<2>(value);
@@ -143,7 +139,7 @@ struct Ring {
   }
 };
 
-template <typename Sample>
+template <typename Value, typename Sample>
 __global__ void __launch_bounds__(kThreads, 3) wavelet_color_kernel(const FinishFramesParams p, int strips) {
   __shared__ float2 rows[kBatch][kThreads / 2];
   __shared__ float ring16[2][kBatch][kThreads];
@@ -153,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 3) wavelet_color_kernel(const Finish
   const int end = min(begin + kSegment, p.height), top = max(begin - kSide, 0);
   const Edges edges{max(-tile, 0), min(p.width - 1 - tile, 32 * kRun - 1)};
   const bool is_inside = tile >= 0 && p.width - tile >= 32 * kRun;
-  const uint16_t* const content = row_of(p.input, plane, 0) + column;
+  const Value* const content = row_of<Value>(p.input, plane, 0) + column;
   Sample* const samples = static_cast<Sample*>(p.samples) + int64_t(plane) * p.height * p.width + column;
   const Levels levels(p);
   Ring<1> ring1;
@@ -164,9 +160,9 @@ __global__ void __launch_bounds__(kThreads, 3) wavelet_color_kernel(const Finish
   for (int batch = top, turn = 0; batch - kReach < end; batch += kBatch, turn ^= 1) {
 #pragma unroll 1
     for (int row = warp; row < kBatch; row += kWarps) {
-      const Run run = load_run(p, plane, min(batch + row, p.height - 1), tile + lane * kRun, is_inside);
       float value[kRun];
-      blur_run(run, edges, is_inside, lane, value);
+      load_run<Value>(p, plane, min(batch + row, p.height - 1), tile + lane * kRun, is_inside, value);
+      blur_row(edges, is_inside, lane, value);
 #pragma unroll
       for (int v = 0; v < kRun; v += 2) {
         const int at = lane * kRun + v - kSide;
@@ -206,10 +202,18 @@ int launch_wavelet_color(const FinishFramesParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   const int strips = (p.width + kThreads - 1) / kThreads;
   const dim3 grid(unsigned(strips) * unsigned((p.height + kSegment - 1) / kSegment), 3u * p.frames);
-  if (p.max_value > 255) {
-    wavelet_color_kernel<uint16_t><<<grid, kThreads, 0, s>>>(p, strips);
+  if (p.input.is_fp32) {
+    if (p.max_value > 255) {
+      wavelet_color_kernel<float, uint16_t><<<grid, kThreads, 0, s>>>(p, strips);
+    } else {
+      wavelet_color_kernel<float, uint8_t><<<grid, kThreads, 0, s>>>(p, strips);
+    }
   } else {
-    wavelet_color_kernel<uint8_t><<<grid, kThreads, 0, s>>>(p, strips);
+    if (p.max_value > 255) {
+      wavelet_color_kernel<uint16_t, uint16_t><<<grid, kThreads, 0, s>>>(p, strips);
+    } else {
+      wavelet_color_kernel<uint16_t, uint8_t><<<grid, kThreads, 0, s>>>(p, strips);
+    }
   }
   return cudaGetLastError();
 }

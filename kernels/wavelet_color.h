@@ -2,7 +2,7 @@
 //
 // The model's frames -> samples: the visible part, low frequencies of the LQ frames (wavelet), clamping, quantisation.
 //
-//   frames, style, samples   those of kernels/finish_frames.h; style is needed, the workspace is not
+//   frames, style, samples   those of kernels/finish_frames.h; style is needed, also with fp32 frames, the workspace is not
 //
 // For each frame and channel over height x width, B_r the blur with (1,2,1)(1,2,1)/16 of dilation r and replicated borders:
 //   v = clamp(x + low(s - x), -1, 1), low = B_16(B_8(B_4(B_2(B_1(.)))))

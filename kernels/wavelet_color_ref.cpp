@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/bf16.h"
+#include "kernels/finish_frames_internal.h"
 
 namespace flashvsr {
 namespace {
@@ -34,7 +34,7 @@ std::vector<double> blurred(const std::vector<double>& x, int64_t height, int64_
 int check_wavelet_color(const FinishFramesParams& p) {
   FinishFramesParams plain = p;
   plain.style = {};
-  return check_finish_frames(plain) || !p.style.data;
+  return check_finish_frames(plain) || !p.style.data || p.style.is_fp32;
 }
 
 int wavelet_color_ref(const FinishFramesParams& p) {
@@ -43,8 +43,7 @@ int wavelet_color_ref(const FinishFramesParams& p) {
   std::vector<double> content(area), low(area);
   for (int64_t plane = 0; plane < int64_t{3} * p.frames; ++plane) {
     const auto value = [&](const ModelFrames& m, int64_t y, int64_t x) {
-      return static_cast<double>(
-          bf16_to_float(m.data[plane % 3 * m.plane_stride + plane / 3 * m.frame_stride + y * m.row_stride + x]));
+      return static_cast<double>(frame_value(m, plane % 3, plane / 3, y, x));
     };
     for (int64_t y = 0, at = 0; y < p.height; ++y) {
       for (int64_t x = 0; x < p.width; ++x, ++at) {
