@@ -2,13 +2,18 @@
 //
 // Statistics: up to 32 blocks for a plane, whose sums lie in the workspace. Application: each block adds its plane's sums
 // first, always in the same order, so nothing waits for the host and no atomics are needed.
-#include "kernels/finish_frames.h"
-
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/finish_frames.cuh"
+
 namespace flashvsr {
 namespace {
+
+using frames::clamped;
+using frames::Levels;
+using frames::row_of;
+using frames::widened;
 
 constexpr int kThreads = 256, kRun = 8, kMostSlices = 32, kRunsOfThread = 4;
 
@@ -16,23 +21,32 @@ struct Sums {
   double sum, squares;
 };
 
-__device__ __forceinline__ const uint16_t* row_of(const ModelFrames& m, int plane, int y) {
-  return m.data + (plane % 3) * m.plane_stride + (plane / 3) * m.frame_stride + y * m.row_stride;
-}
-
-__device__ __forceinline__ float widened(uint32_t bits) { return __uint_as_float(bits << 16); }
-
 // Behind the `left` values 0.
 __device__ __forceinline__ void load_run(const uint16_t* from, int left, float (&to)[kRun]) {
   if (left >= kRun && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
     const uint4 part = *reinterpret_cast<const uint4*>(from);
     const uint32_t word[4] = {part.x, part.y, part.z, part.w};
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) to[i] = widened(i % 2 ? word[i / 2] >> 16 : word[i / 2] & 0xffffu);
+    for (int i = 0; i < kRun; ++i) to[i] = widened(uint16_t(word[i / 2] >> (i % 2 * 16)));
     return;
   }
 #pragma unroll
   for (int i = 0; i < kRun; ++i) to[i] = i < left ? widened(from[i]) : 0.f;
+}
+__device__ __forceinline__ void load_run(const float* from, int left, float (&to)[kRun]) {
+  if (left >= kRun && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+#pragma unroll
+    for (int i = 0; i < kRun; i += 4) {
+      const float4 part = *reinterpret_cast<const float4*>(from + i);
+      to[i] = part.x;
+      to[i + 1] = part.y;
+      to[i + 2] = part.z;
+      to[i + 3] = part.w;
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) to[i] = i < left ? from[i] : 0.f;
 }
 
 __device__ __forceinline__ Sums warp_total(Sums sums) {
@@ -53,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) frame_sums_kernel(const FinishFrames
   for (unsigned at = slice * kThreads + threadIdx.x; at < total; at += gridDim.x * kThreads) {
     const int begin = int(at % runs) * kRun;
     float value[kRun], sum = 0, squares = 0;
-    load_run(row_of(m, plane, int(at / runs)) + begin, p.width - begin, value);
+    load_run(row_of<uint16_t>(m, plane, int(at / runs)) + begin, p.width - begin, value);
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       sum += value[i];
@@ -99,7 +113,7 @@ __device__ __forceinline__ void store_run(const int (&level)[kRun], int left, Sa
   }
 }
 
-template <typename Sample, bool kStyled>
+template <typename Value, typename Sample, bool kStyled>
 __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFramesParams p, int slices) {
   __shared__ float mean[2], deviation[2];  // of content and style
   const int plane = blockIdx.y;
@@ -117,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
     }
     __syncthreads();
   }
-  const float max = float(p.max_value), half = max / 2.f, offset = p.nearest ? .5f : 0.f;
+  const Levels levels(p);
   const unsigned runs = (p.width + kRun - 1) / kRun, total = runs * p.height;
 #pragma unroll
   for (int k = 0; k < kRunsOfThread; ++k) {
@@ -126,7 +140,7 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
     const int y = int(at / runs), begin = int(at % runs) * kRun;
     float value[kRun];
     int level[kRun];
-    load_run(row_of(p.input, plane, y) + begin, p.width - begin, value);
+    load_run(row_of<Value>(p.input, plane, y) + begin, p.width - begin, value);
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       float v = value[i];
@@ -134,13 +148,9 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
         v = rounded(__fsub_rn(v, mean[0]));
         v = rounded(__fdiv_rn(v, deviation[0]));
         v = rounded(__fmul_rn(v, deviation[1]));
-        v = rounded(__fadd_rn(v, mean[1]));
-        v = v > -1.f ? v : -1.f;  // NaN too
-        v = v < 1.f ? v : 1.f;
+        v = clamped(rounded(__fadd_rn(v, mean[1])));
       }
-      float exact = __fadd_rn(__fmul_rn(__fadd_rn(v, 1.f), half), offset);
-      exact = exact > 0.f ? exact : 0.f;
-      level[i] = int(exact < max ? exact : max);
+      level[i] = levels.of(v);
     }
     store_run(level, p.width - begin, static_cast<Sample*>(p.samples) + (int64_t(plane) * p.height + y) * p.width + begin);
   }
@@ -158,15 +168,21 @@ int launch_finish_frames(const FinishFramesParams& p, void* stream) {
   if (p.style.data) {
     frame_sums_kernel<<<dim3(slices, planes, 2), kThreads, 0, s>>>(p);
     if (is_16_bit) {
-      finish_frames_kernel<uint16_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+      finish_frames_kernel<uint16_t, uint16_t, true><<<grid, kThreads, 0, s>>>(p, slices);
     } else {
-      finish_frames_kernel<uint8_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+      finish_frames_kernel<uint16_t, uint8_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+    }
+  } else if (p.input.is_fp32) {
+    if (is_16_bit) {
+      finish_frames_kernel<float, uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
+    } else {
+      finish_frames_kernel<float, uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
     }
   } else {
     if (is_16_bit) {
-      finish_frames_kernel<uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
+      finish_frames_kernel<uint16_t, uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
     } else {
-      finish_frames_kernel<uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
+      finish_frames_kernel<uint16_t, uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
     }
   }
   return cudaGetLastError();

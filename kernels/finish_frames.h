@@ -2,8 +2,8 @@
 //
 // The model's frames -> samples: the visible part, colours of the LQ frames (AdaIN), clamping, quantisation.
 //
-//   frames   [3][F][Hp][Wp]       bf16; strides of planes, frames and rows in elements, columns dense
-//   style    likewise, or null    LQ frames of the same instants
+//   frames   [3][F][Hp][Wp]       bf16, or fp32 without style; strides of planes, frames and rows in elements, columns dense
+//   style    likewise, or null    bf16; LQ frames of the same instants
 //   samples  [F][3][height][width]  8 bits (max_value up to 255) or 16, dense
 //
 // With style, for each frame and channel over height x width, population variance:
@@ -25,8 +25,9 @@
 namespace flashvsr {
 
 struct ModelFrames {
-  const uint16_t* data = nullptr;
+  const void* data = nullptr;  // at multiples of its elements' size
   int64_t plane_stride = 0, frame_stride = 0, row_stride = 0;
+  bool is_fp32 = false;  // else bf16
 };
 
 struct FinishFramesParams {

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/bf16.h"
+#include "kernels/finish_frames_internal.h"
 
 namespace flashvsr {
 namespace {
@@ -14,20 +14,16 @@ struct Statistics {
   float mean, deviation;
 };
 
-const uint16_t* row_of(const ModelFrames& m, int64_t channel, int64_t frame, int64_t y) {
-  return m.data + channel * m.plane_stride + frame * m.frame_stride + y * m.row_stride;
-}
-
 Statistics statistics(const FinishFramesParams& p, const ModelFrames& m, int64_t channel, int64_t frame) {
   const double count = double{1} * p.height * p.width;
   double sum = 0, squares = 0;
   for (int64_t y = 0; y < p.height; ++y) {
-    for (int64_t x = 0; x < p.width; ++x) sum += bf16_to_float(row_of(m, channel, frame, y)[x]);
+    for (int64_t x = 0; x < p.width; ++x) sum += frame_value(m, channel, frame, y, x);
   }
   const double mean = sum / count;
   for (int64_t y = 0; y < p.height; ++y) {
     for (int64_t x = 0; x < p.width; ++x) {
-      const double difference = bf16_to_float(row_of(m, channel, frame, y)[x]) - mean;
+      const double difference = frame_value(m, channel, frame, y, x) - mean;
       squares += difference * difference;
     }
   }
@@ -44,7 +40,7 @@ int check_finish_frames(const FinishFramesParams& p) {
       p.max_value > 65535 || p.frames > 21845 || int64_t{p.height} * p.width >= int64_t{1} << 31) {
     return 1;
   }
-  return p.style.data && (!p.workspace || reinterpret_cast<uintptr_t>(p.workspace) % 16);
+  return p.style.data && (!p.workspace || reinterpret_cast<uintptr_t>(p.workspace) % 16 || p.input.is_fp32 || p.style.is_fp32);
 }
 
 int finish_frames_ref(const FinishFramesParams& p) {
@@ -59,7 +55,7 @@ int finish_frames_ref(const FinishFramesParams& p) {
       }
       for (int64_t y = 0; y < p.height; ++y) {
         for (int64_t x = 0; x < p.width; ++x) {
-          float value = bf16_to_float(row_of(p.input, channel, frame, y)[x]);
+          float value = frame_value(p.input, channel, frame, y, x);
           if (p.style.data) {
             value = rounded(rounded(rounded(rounded(value - content.mean) / content.deviation) * style.deviation) +
                             style.mean);

@@ -37,15 +37,28 @@ c10::OptionalStreamGuard beside_the_model(c10::Device device) {
   return c10::OptionalStreamGuard(found->second);
 }
 
-DeviceChunk::DeviceChunk(at::Tensor samples, PixelFormat format, const ColorSpec& color, bool to_host)
+DeviceChunk::DeviceChunk(at::Tensor samples, PixelFormat format, const ColorSpec& color, bool to_host,
+                         std::shared_ptr<std::atomic<uint64_t>> host_bytes)
     : format_(format),
       color_(color),
       width_(static_cast<int>(samples.size(3))),
       height_(static_cast<int>(samples.size(2))),
       depth_(samples.element_size() > 1 ? 10 : 8),
+      host_bytes_(std::move(host_bytes)),
       samples_(std::move(samples)),
       planes_(to_host ? to_pinned_host(samples_to_packed(samples_, format, color)) : at::Tensor()),
-      done_(samples_.device()) {}
+      done_(samples_.device()) {
+  count(planes_);
+  count(samples_);
+}
+
+DeviceChunk::~DeviceChunk() { *host_bytes_ -= mine_; }
+
+void DeviceChunk::count(const at::Tensor& held) {
+  if (!held.defined() || !held.is_cpu()) return;
+  mine_ += held.nbytes();
+  *host_bytes_ += held.nbytes();
+}
 
 at::Tensor DeviceChunk::samples() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -78,6 +91,7 @@ void DeviceChunk::settle() {
   const at::Tensor mine = samples();
   const auto guard = beside_the_model(done_.device());
   at::Tensor host = mine.cpu();
+  count(host);
   const std::lock_guard<std::mutex> lock(mutex_);
   samples_ = std::move(host);
 }

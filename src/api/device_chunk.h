@@ -7,6 +7,7 @@
 //
 // With `to_host` their planes in the caller's format are on their way to pinned host memory at once.
 // samples stay, for pictures that something has to be done to; `settle` moves them to the host.
+// What is held on the host, pinned or not, is added to `host_bytes` as long as the chunk lives.
 //
 // Errors: LibTorch's own when the device has failed; Error (kInterrupted) from wait once `cancel` is true.
 // Thread-safety: safe.
@@ -18,6 +19,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 
 #include "image/frame.h"
@@ -30,7 +32,11 @@ c10::OptionalStreamGuard beside_the_model(c10::Device device);
 
 class DeviceChunk {
  public:
-  DeviceChunk(at::Tensor samples, PixelFormat format, const ColorSpec& color, bool to_host);
+  DeviceChunk(at::Tensor samples, PixelFormat format, const ColorSpec& color, bool to_host,
+              std::shared_ptr<std::atomic<uint64_t>> host_bytes);
+  ~DeviceChunk();
+  DeviceChunk(const DeviceChunk&) = delete;
+  DeviceChunk& operator=(const DeviceChunk&) = delete;
 
   // Until the pictures are there. The others wait themselves.
   void wait(const std::atomic<bool>* cancel = nullptr) const { done_.wait(cancel); }
@@ -48,10 +54,13 @@ class DeviceChunk {
 
  private:
   at::Tensor samples() const;
+  void count(const at::Tensor& held);
 
   const PixelFormat format_;
   const ColorSpec color_;
   const int width_, height_, depth_;
+  const std::shared_ptr<std::atomic<uint64_t>> host_bytes_;
+  uint64_t mine_ = 0;  // of host_bytes_
   mutable std::mutex mutex_;
   at::Tensor samples_;  // under mutex_; of the host once settled
   at::Tensor planes_;   // bytes [F, planes of a picture], pinned; undefined without to_host

@@ -161,6 +161,7 @@ Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& forma
       output_pool_(std::make_shared<ImagePool>(
           kFreePictures, picture_bytes(geometry_.out, depth_, format_has_alpha(pixel_format_)))),
       results_(kMaxFramesInside),
+      chunk_bytes_(std::make_shared<std::atomic<uint64_t>>(0)),
       runner_(model_->upscaler, plan) {
   check_supported_memory(format);
   run_options_.decode_latents = plan.decode_latents;
@@ -189,23 +190,29 @@ void Session::check_supported_memory(const FlashVsrFormat& format) const {
   for (FlashVsrMemory memory : {format.input_memory, format.output_memory}) {
     FLASHVSR_CHECK(memory == FLASHVSR_MEMORY_HOST || memory == FLASHVSR_MEMORY_CUDA, ErrorCode::kInvalidArgument,
                    "memory kind ", static_cast<int>(memory), " is not known");
-    FLASHVSR_CHECK(memory == FLASHVSR_MEMORY_HOST || model_->device().is_cuda(), ErrorCode::kInvalidArgument,
+    FLASHVSR_CHECK(memory == FLASHVSR_MEMORY_HOST || model_->device().is_cuda() || pictures_on_device_,
+                   ErrorCode::kInvalidArgument,
                    "frames in CUDA memory need a model on CUDA; this one is on ", model_->device_name);
   }
 }
 
-void Session::check_frame(const FlashVsrFrame& frame) const {
+void Session::check_frame(const FlashVsrFrame& frame, const PictureSize& size, FlashVsrMemory memory) const {
+  const bool in_words = depth_ > 8 && memory == FLASHVSR_MEMORY_CUDA;  // kernels read whole samples
   for (int p = 0; p < format_planes(pixel_format_); ++p) {
     FLASHVSR_CHECK(frame.data[p] != nullptr, ErrorCode::kInvalidArgument, "plane ", p, " of the frame is missing");
+    const size_t row = plane_row_bytes(pixel_format_, p, size.width), stride = frame.stride[p];
+    FLASHVSR_CHECK(stride >= row, ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", stride, ", shorter than a row of ",
+                   row, " bytes");
+    FLASHVSR_CHECK(!in_words || stride % 2 == 0, ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", stride,
+                   "; in CUDA memory, where samples have 2 bytes, it must be a multiple of 2");
+    const auto address = reinterpret_cast<uintptr_t>(frame.data[p]);
+    FLASHVSR_CHECK(!in_words || address % 2 == 0, ErrorCode::kInvalidArgument, "plane ", p, " begins at the odd address ", address,
+                   "; in CUDA memory, where samples have 2 bytes, it must be a multiple of 2");
   }
 }
 
 void Session::send(const FlashVsrFrame& frame) {
-  check_frame(frame);
-  for (int p = 0; p < format_planes(pixel_format_); ++p) {
-    FLASHVSR_CHECK(frame.stride[p] >= plane_row_bytes(pixel_format_, p, geometry_.in.width),
-                   ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", frame.stride[p], ", shorter than a row");
-  }
+  check_frame(frame, geometry_.in, format_.input_memory);
   auto input = std::make_shared<InputFrame>();
   input->id = frame.frame_id;
   if (format_.input_memory == FLASHVSR_MEMORY_CUDA && pictures_on_device_) {
@@ -382,7 +389,8 @@ void Session::finish_on_device(const at::Tensor& frames, const at::Tensor& lq, i
     parts.push_back(device_reducer_ ? device_reducer_->resize(whole) : whole);
   }
   const at::Tensor samples = parts.size() == 1 ? parts[0] : at::cat(parts, 0);
-  const auto chunk = std::make_shared<DeviceChunk>(samples, pixel_format_, color_, format_.output_memory == FLASHVSR_MEMORY_HOST);
+  const auto chunk = std::make_shared<DeviceChunk>(samples, pixel_format_, color_, format_.output_memory == FLASHVSR_MEMORY_HOST,
+                                                   chunk_bytes_);
   for (int64_t i = 0; i < count; ++i) results.push_back({nullptr, sources[static_cast<size_t>(i)], chunk, i});
   // Frames that nobody receives are not to fill the device.
   device_chunks_.push_back(chunk);
@@ -445,6 +453,7 @@ void Session::run_passthrough(const ChunkRun& chunk, const Stream& stream, std::
   runner_.reset();
   tail_ = at::Tensor();
   if (has_last_ && last_was_model_) {
+    if (last_.chunk) last_.chunk->wait(&is_interrupted_);
     fade_from_ = picture_of(last_);
     // apart from the frame: it has left, and `receive` may be looking at it
     fade_base_ = output_pool_->take();
@@ -564,11 +573,7 @@ bool Session::run(FlashVsrRunMode mode) {
 }
 
 bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
-  check_frame(frame);
-  for (int p = 0; p < format_planes(pixel_format_); ++p) {
-    FLASHVSR_CHECK(frame.stride[p] >= plane_row_bytes(pixel_format_, p, geometry_.out.width),
-                   ErrorCode::kInvalidArgument, "stride of plane ", p, " is ", frame.stride[p], ", shorter than a row");
-  }
+  check_frame(frame, geometry_.out, format_.output_memory);
   const bool is_compared = view != nullptr && view->compare != FLASHVSR_COMPARE_OFF;
   const bool is_blended = view != nullptr && !(view->strength >= 1.0f);
   if (view != nullptr) {
@@ -576,7 +581,8 @@ bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
                        !std::isnan(view->strength) && !std::isnan(view->compare_position),
                    ErrorCode::kInvalidArgument, "the view is not valid");
   }
-  std::optional<OutputFrame> result = results_.pop();
+  // Stays inside until it is written: what fails here can be asked for again.
+  const std::optional<OutputFrame> result = results_.at(results_.begin());
   if (!result) return false;
 
   // Straight from the device, where nothing has to be done to it.
@@ -605,6 +611,7 @@ bool Session::receive(const FlashVsrView* view, FlashVsrFrame& frame) {
     convert_from_rgb(*picture, pixel_format_, color_, planes_of(frame));
   }
   frame.frame_id = result->source->id;
+  results_.pop();
   std::lock_guard<std::mutex> lock(mutex_);
   ++stats_.frames_out;
   return true;
@@ -644,7 +651,7 @@ void Session::set_options(const FlashVsrSessionOptions& options) {
 void Session::stats(FlashVsrStats& stats) const {
   std::lock_guard<std::mutex> lock(mutex_);
   stats = stats_;
-  stats.host_bytes += input_pool_->bytes() + output_pool_->bytes();
+  stats.host_bytes += input_pool_->bytes() + output_pool_->bytes() + *chunk_bytes_;
 }
 
 }  // namespace flashvsr

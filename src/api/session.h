@@ -26,7 +26,7 @@
 //
 // Memory: pictures come from pools; what a session holds is bounded by the frames inside.
 // Errors: throws Error and LibTorch's own. After anything thrown by run, run throws until
-// flush; finished frames may still be received.
+// flush; finished frames may still be received. After anything thrown by receive, its frame is still there.
 // Thread-safety: send, run and receive may overlap, each by one thread at a time; interrupt
 // and stats by any thread at any time; the rest alone.
 #ifndef FLASHVSR_API_SESSION_H_
@@ -62,7 +62,7 @@ namespace flashvsr {
 class Session {
  public:
   // `plan` is that of plan_session for the same three. `pictures_on_device`, for tests: the GPU's way of pictures on
-  // any device.
+  // any device, "CUDA memory" being that device's.
   Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format, const FlashVsrSessionOptions& options,
           const MemoryPlan& plan, bool pictures_on_device = false);
 
@@ -121,7 +121,7 @@ class Session {
   at::Tensor style_of(const at::Tensor& lq, int64_t first, const std::vector<InputFramePtr>& sources) const;
   at::Tensor model_input(const ChunkRun& chunk, const std::vector<InputFramePtr>& inputs);
   void reset_state();
-  void check_frame(const FlashVsrFrame& frame) const;
+  void check_frame(const FlashVsrFrame& frame, const PictureSize& size, FlashVsrMemory memory) const;
   void check_supported_memory(const FlashVsrFormat& format) const;
 
   const std::shared_ptr<const Model> model_;
@@ -153,6 +153,7 @@ class Session {
   FlashVsrStats stats_{};
 
   std::atomic<bool> is_interrupted_{false};
+  const std::shared_ptr<std::atomic<uint64_t>> chunk_bytes_;  // what the finished pictures' chunks hold on the host
 
   // Of `run`'s thread.
   bool is_broken_ = false;

@@ -12,6 +12,7 @@
 #include "kernels/color_convert.h"
 #include "kernels/finish_frames.h"
 #include "kernels/resize_samples.h"
+#include "kernels/wavelet_color.h"
 
 namespace flashvsr {
 namespace {
@@ -126,17 +127,19 @@ void samples_to_planes(const at::Tensor& samples, at::IntArrayRef planes, at::In
                  "samples_to_planes");
 }
 
-ModelFrames model_frames(const at::Tensor& x) { return {bits(x), x.stride(1), x.stride(2), x.stride(3)}; }
+ModelFrames model_frames(const at::Tensor& x) {
+  return {x.data_ptr(), x.stride(1), x.stride(2), x.stride(3), x.scalar_type() == at::kFloat};
+}
 
-// frames, style [1, 3, F, >= height, >= width] bf16 -> [F, 3, height, width]
-at::Tensor finish_frames(const at::Tensor& frames, const Maybe& style, int64_t height, int64_t width, int64_t max_value,
-                         bool nearest) {
-  const auto holds_pictures = [&](const at::Tensor& x) {
-    return x.scalar_type() == at::kBFloat16 && x.dim() == 5 && x.size(0) == 1 && x.size(1) == 3 &&
+// frames, style [1, 3, F, >= height, >= width] -> [F, 3, height, width]. `with_statistics`: needs the workspace.
+at::Tensor finished(const at::Tensor& frames, const Maybe& style, int64_t height, int64_t width, int64_t max_value,
+                    bool nearest, bool with_statistics, int (*launch)(const FinishFramesParams&, void*), const char* name) {
+  const auto holds_pictures = [&](const at::Tensor& x, bool in_fp32) {
+    return (x.scalar_type() == at::kBFloat16 || (in_fp32 && x.scalar_type() == at::kFloat)) && x.dim() == 5 && x.size(0) == 1 && x.size(1) == 3 &&
            x.size(2) == frames.size(2) && x.size(3) >= height && x.size(4) >= width && x.device() == frames.device();
   };
-  FLASHVSR_CHECK(holds_pictures(frames) && (!style || holds_pictures(*style)), ErrorCode::kInternal,
-                 "finish_frames: frames do not hold the pictures");
+  FLASHVSR_CHECK(holds_pictures(frames, !with_statistics) && (!style || holds_pictures(*style, false)), ErrorCode::kInternal,
+                 name, ": frames do not hold the pictures");
   const CUDAGuard guard(frames.device());
   const auto with_dense_rows = [](const at::Tensor& x) { return x.stride(4) == 1 ? x : x.contiguous(); };
   const at::Tensor input = with_dense_rows(frames), colors = style ? with_dense_rows(*style) : at::Tensor();
@@ -150,15 +153,25 @@ at::Tensor finish_frames(const at::Tensor& frames, const Maybe& style, int64_t h
   p.width = static_cast<int32_t>(width);
   p.max_value = static_cast<int32_t>(max_value);
   p.nearest = nearest;
+  if (style) p.style = model_frames(colors);
   at::Tensor workspace;
-  if (style) {
-    p.style = model_frames(colors);
+  if (with_statistics) {
     workspace = at::empty({static_cast<int64_t>(finish_frames_workspace_bytes(p.frames))},
                           input.options().dtype(at::kByte));
     p.workspace = workspace.data_ptr();
   }
-  check(launch_finish_frames(p, stream()), "finish_frames");
+  check(launch(p, stream()), name);
   return samples;
+}
+
+at::Tensor finish_frames(const at::Tensor& frames, const Maybe& style, int64_t height, int64_t width, int64_t max_value,
+                         bool nearest) {
+  return finished(frames, style, height, width, max_value, nearest, style.has_value(), launch_finish_frames, "finish_frames");
+}
+
+at::Tensor wavelet_color(const at::Tensor& frames, const Maybe& style, int64_t height, int64_t width, int64_t max_value,
+                         bool nearest) {
+  return finished(frames, style, height, width, max_value, nearest, false, launch_wavelet_color, "wavelet_color");
 }
 
 }  // namespace
@@ -169,6 +182,7 @@ TORCH_LIBRARY_IMPL(flashvsr, FLASHVSR_KERNEL_DEVICE, m) {
   m.impl("planes_to_samples", planes_to_samples);
   m.impl("samples_to_planes", samples_to_planes);
   m.impl("finish_frames", finish_frames);
+  m.impl("wavelet_color", wavelet_color);
 }
 
 }  // namespace flashvsr

@@ -297,6 +297,7 @@ void compare_plane(const Sample* base, Compare mode, int bar, int width, int hei
 
 TORCH_LIBRARY_FRAGMENT(flashvsr, m) {
   m.def("finish_frames(Tensor frames, Tensor? style, int height, int width, int max_value, bool nearest) -> Tensor");
+  m.def("wavelet_color(Tensor frames, Tensor? style, int height, int width, int max_value, bool nearest) -> Tensor");
 }
 
 at::Tensor quantize(const at::Tensor& frames, int max_value, Quantization quantization) {
@@ -311,8 +312,13 @@ at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int6
   FLASHVSR_CHECK(style.defined() == (options.color_fix != ColorFix::kNone), ErrorCode::kInternal,
                  "postprocess: style frames and the colour correction do not go together");
   using Kernel = at::Tensor(const at::Tensor&, const std::optional<at::Tensor>&, int64_t, int64_t, int64_t, bool);
-  if (options.color_fix != ColorFix::kWavelet && frames.scalar_type() == c10::kBFloat16) {
-    if (const auto kernel = own_kernel<Kernel>("finish_frames", frames)) {
+  // A decoder whose result is added to the enlargement gives fp32, also with a model in bf16.
+  const bool has_kernel = frames.scalar_type() == c10::kBFloat16 ||
+                          (frames.scalar_type() == c10::kFloat && options.color_fix != ColorFix::kAdain &&
+                           (!style.defined() || style.scalar_type() == c10::kBFloat16));
+  if (has_kernel) {
+    const char* name = options.color_fix == ColorFix::kWavelet ? "wavelet_color" : "finish_frames";
+    if (const auto kernel = own_kernel<Kernel>(name, frames)) {
       const auto colors = style.defined() ? std::optional(style.to(c10::kBFloat16)) : std::nullopt;
       return kernel->call(frames, colors, height, width, max_value, options.quantization == Quantization::kNearest);
     }

@@ -44,8 +44,9 @@ void tensor_to_images(const at::Tensor& frames, int64_t first, const std::vector
                       const at::Tensor& style = {});
 
 // The same on the frames' device: the visible height x width of all frames as samples [F, 3, height, width] of
-// image/image_ops.h. `style`: see above, of the frames' device; undefined with kNone. bf16 frames on CUDA go through one
-// kernel (kernels/finish_frames.h) unless the wavelet is asked for, and nothing waits for the device.
+// image/image_ops.h. `style`: see above, of the frames' device; undefined with kNone. On CUDA bf16 frames, and
+// fp32 ones but for AdaIN or with a style in fp32, go through one kernel (kernels/finish_frames.h, kernels/wavelet_color.h),
+// and nothing waits for the device. The wavelet's keeps fp32 throughout: nearer to fp32 than wavelet() of bf16 tensors is.
 at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int64_t height, int64_t width, int max_value,
                          const PostprocessOptions& options);
 

@@ -17,6 +17,7 @@
 #include "kernels/layer_norm_modulate.h"
 #include "kernels/norm_rope_window.h"
 #include "kernels/pack_frames.h"
+#include "kernels/wavelet_color.h"
 #include "tests/kernels/device.h"
 
 namespace flashvsr {
@@ -382,6 +383,9 @@ void bench_pictures() {
   p.style = {style.get(), frames * area, area, width};
   // Frames twice, style once, samples once.
   row("finish_frames", "AdaIN", time_ms(finish, 10), 7.0 * double(input.size()));
+  // Frames, style and samples once: what must move, were there no borders between blocks.
+  row("wavelet_color", "wavelet", time_ms([&] { check(launch_wavelet_color(p, nullptr), "wavelet_color"); }, 10),
+      5.0 * double(input.size()));
 }
 
 int bench() {

@@ -312,6 +312,10 @@ TEST_F(OpsGpu, FinishedFrames) {
           expected_list.push_back(&expected[i]);
           download_samples(style_samples.narrow(0, int64_t(i), 1).transpose(0, 1).unsqueeze(0), {&references[i]});
         }
+        // fp32, as residual decoders give it: the reference's operations one by one.
+        const at::Tensor fine = at::randn(frames.sizes(), at::kFloat).mul_(0.6).add_(0.2).to(kDevice);
+        EXPECT_TRUE(at::equal(finish_frames(fine, {}, s.height, s.width, max_value, {ColorFix::kNone, quantization}),
+                              quantize(fine.narrow(3, 0, s.height).narrow(4, 0, s.width), max_value, quantization)[0].transpose(0, 1)));
         for (const ColorFix fix : {ColorFix::kNone, ColorFix::kAdain}) {
           const PostprocessOptions options{fix, quantization};
           const at::Tensor own = finish_frames(frames, fix == ColorFix::kAdain ? style : at::Tensor(), s.height, s.width,
@@ -325,6 +329,34 @@ TEST_F(OpsGpu, FinishedFrames) {
       }
     }
   }
+}
+
+// As near as quantisation allows to the reference in fp32, which its own bf16 is not.
+TEST_F(OpsGpu, WaveletColors) {
+  const c10::InferenceMode guard;
+  ASSERT_TRUE(has_kernel("flashvsr::wavelet_color"));
+  struct Shape { int64_t frames, height, width, padded_height, padded_width; };
+  for (const Shape& s : {Shape{1, 1, 1, 2, 8}, Shape{2, 37, 51, 40, 56}, Shape{1, 24, 300, 24, 304}}) {
+    for (const auto dtype : {at::kBFloat16, at::kFloat}) {
+      const int max_value = dtype == at::kFloat ? 255 : 1023;
+      SCOPED_TRACE(testing::Message() << s.frames << " of " << s.width << "x" << s.height << " max " << max_value);
+      // Smooth, as pictures are; drawn on the host, so that a card sees what the emulation has seen.
+      const auto drawn = [&](double scale, double mean) {
+        return at::avg_pool2d(at::randn({3 * s.frames, 1, s.padded_height + 6, s.padded_width + 6}), {7, 7}, {1, 1})
+            .view({1, 3, s.frames, s.padded_height, s.padded_width}).mul_(scale).add_(mean).to(kDevice);
+      };
+      const at::Tensor frames = drawn(3, .2).to(dtype), style = drawn(2, -.3).to(at::kBFloat16);
+      const PostprocessOptions options{ColorFix::kWavelet, Quantization::kNearest};
+      const at::Tensor own = finish_frames(frames, style, s.height, s.width, max_value, options);
+      const auto visible = [&](const at::Tensor& x) { return x.narrow(3, 0, s.height).narrow(4, 0, s.width).to(at::kFloat); };
+      const at::Tensor exact = quantize(wavelet(visible(frames), visible(style)), max_value, Quantization::kNearest);
+      ASSERT_EQ(own.sizes(), (at::IntArrayRef{s.frames, 3, s.height, s.width}));
+      const at::Tensor difference = (own.to(at::kInt) - exact[0].transpose(0, 1).to(at::kInt)).abs();
+      EXPECT_LE(difference.max().item<int>(), 1);
+      EXPECT_LE(difference.sum().item<int64_t>(), 1 + difference.numel() / 500);
+    }
+  }
+  EXPECT_THROW(finish_frames(random({1, 3, 1, 8, 8}), random({1, 3, 1, 8, 8}), 9, 8, 255, {ColorFix::kWavelet}), std::exception);
 }
 
 TEST_F(OpsGpu, Noise) {

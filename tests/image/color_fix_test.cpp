@@ -6,6 +6,7 @@
 
 #include "fixture.h"
 #include "image/preprocess.h"
+#include "kernels/wavelet_color.h"
 
 namespace flashvsr {
 namespace {
@@ -52,6 +53,31 @@ TEST(ColorFix, EqualsTheReference) {
   expect_near("wavelet fp32", wavelet(hq.to(c10::kFloat), style), to_tensor(tensors.at("wavelet_f32")), 2e-5, 2e-5);
   expect_near("adain bf16", adain(hq, style_bf16), to_tensor(tensors.at("adain_bf16")), 0.02, 0.002);
   expect_near("wavelet bf16", wavelet(hq, style_bf16), to_tensor(tensors.at("wavelet_bf16")), 0.06, 0.06);
+}
+
+// The kernel's plain twin; the style's rounding to bf16, in which the kernel gets it, is what the low frequencies keep of it.
+TEST(ColorFix, TheWaveletKernelsTwinEqualsTheReference) {
+  const auto tensors = read_fixture("color");
+  if (tensors.empty()) GTEST_SKIP() << "no fixture 'color' in " << fixture_folder();
+  const at::Tensor content = to_tensor(tensors.at("hq")).to(c10::kBFloat16).contiguous();
+  const at::Tensor style = style_of(tensors.at("lq_u8"), c10::kBFloat16).contiguous();
+  const auto frames_of = [](const at::Tensor& x) {
+    return ModelFrames{static_cast<const uint16_t*>(x.data_ptr()), x.stride(1), x.stride(2), x.stride(3)};
+  };
+  FinishFramesParams p;
+  p.input = frames_of(content);
+  p.style = frames_of(style);
+  p.frames = static_cast<int32_t>(content.size(2));
+  p.height = static_cast<int32_t>(content.size(3));
+  p.width = static_cast<int32_t>(content.size(4));
+  p.max_value = 65535;
+  p.nearest = true;
+  std::vector<uint16_t> levels(static_cast<size_t>(content.numel()));
+  p.samples = levels.data();
+  ASSERT_EQ(wavelet_color_ref(p), 0);
+  at::Tensor actual = at::empty({content.size(2), 3, content.size(3), content.size(4)});
+  for (size_t i = 0; i < levels.size(); ++i) actual.data_ptr<float>()[i] = static_cast<float>(levels[i]) / 32767.5f - 1.0f;
+  expect_near("wavelet kernel", actual.transpose(0, 1).unsqueeze(0), to_tensor(tensors.at("wavelet_f32")), 1e-3, 2e-4);
 }
 
 TEST(ColorFix, FramesDoNotTouchOneAnother) {

@@ -87,6 +87,38 @@ TEST(FinishFramesGpu, WhatIsNotANumberIsBlack) {
   check_finish<uint8_t>({1, 4, 16, 0, 0, 255, true, false}, {0x7fc0});
 }
 
+// Frames in fp32, quantised only; rows at every alignment. Levels that bf16 could not tell apart.
+TEST(FinishFramesGpu, Fp32EqualsTwin) {
+  FLASHVSR_NEEDS_GPU();
+  for (const int width : {1, 8, 37, 64}) {
+    FinishFramesParams p;
+    p.frames = 2;
+    p.height = 5;
+    p.width = width;
+    p.max_value = 1023;
+    p.nearest = width == 37;
+    p.input = {nullptr, 2 * 5 * (width + 3), 5 * (width + 3), width + 3, true};
+    std::vector<float> input = device::random_float(size_t(3) * 2 * 5 * size_t(width + 3), 31, .6f);
+    input[0] = NAN;
+    std::vector<uint16_t> expected(size_t(2) * 3 * 5 * size_t(width));
+    p.input.data = input.data();
+    p.samples = expected.data();
+    ASSERT_EQ(finish_frames_ref(p), 0);
+    EXPECT_EQ(expected[0], 0);
+    Buffer<float> d_input(input);
+    Buffer<uint16_t> d_samples(expected.size());
+    p.input.data = d_input.get();
+    p.samples = d_samples.get();
+    ASSERT_EQ(launch_finish_frames(p, nullptr), 0);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    EXPECT_EQ(d_samples.download(), expected);
+    EXPECT_TRUE(d_samples.guard_is_intact());
+    p.style = p.input;  // AdaIN rounds to bf16
+    p.workspace = d_input.get();
+    EXPECT_NE(launch_finish_frames(p, nullptr), 0);
+  }
+}
+
 // A plane without deviation: all of it is sqrt(1e-5), which must not be lost in a difference of large sums.
 TEST(FinishFramesGpu, FlatPlanes) {
   FLASHVSR_NEEDS_GPU();

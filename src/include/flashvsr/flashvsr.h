@@ -111,7 +111,8 @@ typedef struct FlashVsrFormat {
 
 typedef struct FlashVsrFrame {
   void* data[4];     /* unused planes are NULL */
-  size_t stride[4];  /* bytes from one row to the next, at least a row's bytes */
+  size_t stride[4];  /* bytes from one row to the next, at least a row's bytes; in CUDA memory addresses
+                      * and strides of 10-bit planes are even */
   uint64_t frame_id; /* send: any value; receive: set to that of the matching send */
 } FlashVsrFrame;
 
@@ -218,7 +219,7 @@ typedef struct FlashVsrStats {
   double chunk_ms;             /* whole last call of run, waiting for its turn on the device included */
   double chunk_ms_mean;
   double chunk_ms_max;
-  uint64_t host_bytes;         /* held by this session */
+  uint64_t host_bytes;         /* held by this session, pinned memory included */
   uint64_t device_bytes;
   uint64_t device_bytes_peak;
 } FlashVsrStats;
@@ -303,7 +304,8 @@ typedef struct FlashVsrApi {
   FlashVsrStatus (*run)(FlashVsrSession* session, FlashVsrRunMode mode, FlashVsrError* error);
 
   /* Writes the next result into the caller's planes and sets frame->frame_id, or
-   * returns FLASHVSR_AGAIN. `view` NULL: strength 1, no comparison. */
+   * returns FLASHVSR_AGAIN. `view` NULL: strength 1, no comparison. A result that
+   * could not be written is still the next one. */
   FlashVsrStatus (*receive)(FlashVsrSession* session, const FlashVsrView* view,
                             FlashVsrFrame* frame, FlashVsrError* error);
 

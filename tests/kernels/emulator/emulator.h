@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -224,6 +225,11 @@ T atomicAdd(T* at, T value) {
   *at += value;
   return before;
 }
+template <typename T>
+T __shfl_down_sync(unsigned, T value, unsigned delta) {
+  const emulator::Exchange<T> e(value);
+  return e.lane + delta > 31 ? value : e.of(e.lane + delta);
+}
 inline unsigned __ballot_sync(unsigned, int predicate) {
   const emulator::Exchange<int> e(predicate != 0);
   unsigned votes = 0;
@@ -255,6 +261,8 @@ inline float rsqrtf(float value) { return 1.f / std::sqrt(value); }
 inline float __expf(float value) { return std::exp(value); }
 using std::sqrt;
 using std::log;
+using std::max;
+using std::min;
 using std::cos;
 
 #endif  // FLASHVSR_TESTS_KERNELS_EMULATOR_H_
