@@ -20,10 +20,12 @@ if [ "$mode" = pack ]; then
   build=${3:-$here/build-cuda}
   mkdir -p "$folder/lib" "$folder/bin"
   ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench \
-    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/bench/plans_bench tests/cuda/cuda_ops_gpu_test
+    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/bench/plans_bench \
+    tests/cuda/cuda_ops_gpu_test tests/cuda/cuda_stages_gpu_test \
+    tests/kernels/kernels_{block_mask,pack_frames,finish_frames,wavelet_color}_gpu_test
   cp "$build"/gst/libgstflashvsr.so "$build"/src/libflashvsr.so "$build"/src/cuda/libflashvsr_cuda.so "$folder/lib/"
   cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,element,streams,plans}_bench \
-    "$build"/tests/cuda/cuda_ops_gpu_test "$folder/bin/"
+    "$build"/tests/cuda/cuda_{ops,stages}_gpu_test "$build"/tests/kernels/kernels_{block_mask,pack_frames,finish_frames,wavelet_color}_gpu_test "$folder/bin/"
   (cd "$here" && "${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}" -std=c++17 -O3 -I. -DFLASHVSR_HAVE_SM90A \
     -gencode=arch=compute_90a,code=sm_90a -o "$(realpath "$folder")/bin/attention_bench" tests/bench/attention_bench.cu \
     kernels/block_sparse_attention{.cu,_sm80.cu,_sm90.cu,_ref.cpp})
@@ -87,7 +89,18 @@ fi
 if wanted sanitizers; then
   FLASHVSR_REQUIRE_GPU=1 gpu 90 "$folder/bin/cuda_ops_gpu_test" > "$out/ops.log" 2>&1 || echo "operations failed"
   tail -1 "$out/ops.log"
-  for tool in memcheck initcheck synccheck racecheck; do
+  FLASHVSR_REQUIRE_GPU=1 gpu 90 "$folder/bin/cuda_stages_gpu_test" > "$out/stages.log" 2>&1 || echo "recorded stages failed"
+  tail -1 "$out/stages.log"
+  FLASHVSR_REQUIRE_GPU=1 PYTORCH_ALLOC_CONF=expandable_segments:False gpu 60 compute-sanitizer --tool memcheck --error-exitcode 9 \
+    "$folder/bin/cuda_stages_gpu_test" > "$out/sanitizer_stages.log" 2>&1 || echo "memcheck of recorded stages: status $?"
+  echo "memcheck, recorded stages: $(grep 'ERROR SUMMARY' "$out/sanitizer_stages.log" | tail -1)"
+  for kernel in block_mask pack_frames finish_frames wavelet_color; do
+    program=$folder/bin/kernels_${kernel}_gpu_test log=$out/kernel_$kernel.log
+    FLASHVSR_REQUIRE_GPU=1 gpu 60 "$program" > "$log" 2>&1 || echo "$kernel failed"
+    FLASHVSR_REQUIRE_GPU=1 gpu 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$program" > "$log.racecheck" 2>&1 || echo "$kernel, racecheck: status $?"
+    echo "$kernel: $(tail -1 "$log"), $(grep 'RACECHECK SUMMARY' "$log.racecheck" | tail -1)"
+  done
+  for tool in ${FLASHVSR_SANITIZERS:-memcheck initcheck synccheck racecheck}; do
     # racecheck takes minutes for the attention kernels alone
     [ $tool = racecheck ] && export GTEST_FILTER='-*Attention*'
     FLASHVSR_REQUIRE_GPU=1 gpu 70 compute-sanitizer --tool $tool --kernel-name kernel_substring=flashvsr \
@@ -99,7 +112,7 @@ fi
 [ -z "${readme:-}" ] || { wait "$readme"; tail -n 12 "$out/readme.log"; }
 
 if wanted kernels; then
-  for part in rows planes pictures; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
+  for part in rows mask pack planes pictures; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
   gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
 fi
 if wanted peers; then
@@ -173,6 +186,11 @@ if wanted element; then
     LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --width 480 --height 270 --seconds 4 --rounds 1 |
       tee -a "$out/element.jsonl" || echo "failed: $bench"
   done
+  # Small pictures, whose stages are recorded: several streams in one process, beside each other.
+  for graphs in 0 1; do
+    FLASHVSR_GRAPHS=$graphs LD_LIBRARY_PATH=$gst_libraries timeout 60 "$folder/bin/streams_bench" --device cuda --width 96 --height 64 --streams 1,4 \
+      --seconds 2 --rounds 1 | sed "s/{/{\"graphs\":$graphs,/" | tee -a "$out/element.jsonl" || echo "failed: small streams, graphs $graphs"
+  done
   checkpoint
   full="flashvsr model=$work/checkpoint model-version=v1.1 device=cuda"
   launch "full 352x192, 29 frames" $(frames 29 352 192) ! $full ! fakesink sync=false
@@ -182,6 +200,10 @@ if wanted element; then
   launch "full 352x192, 429 frames" $(frames 429 352 192) ! $full ! fakesink sync=false
   launch "full 672x384, 29 frames" $(frames 29 672 384) ! $full ! fakesink sync=false
   launch "full 672x384, 149 frames" $(frames 149 672 384) ! $full ! fakesink sync=false
+  for graphs in 0 1; do
+    FLASHVSR_GRAPHS=$graphs LD_LIBRARY_PATH=$gst_libraries timeout 60 "$folder/bin/streams_bench" --device cuda --model "$work/checkpoint" --width 96 --height 64 \
+      --streams 1 --seconds 3 --rounds 1 | sed "s/{/{\"graphs\":$graphs,/" | tee -a "$out/element.jsonl" || echo "failed: small full, graphs $graphs"
+  done
   for bench in element streams; do
     LD_LIBRARY_PATH=$gst_libraries timeout 100 "$folder/bin/${bench}_bench" --device cuda --model "$work/checkpoint" \
       --width 352 --height 192 --seconds 6 --rounds 1 | tee -a "$out/element.jsonl" || echo "failed: $bench, full"
