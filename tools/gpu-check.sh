@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# gpu-check.sh pack FOLDER [BUILD]   here: copies what a GPU machine needs into FOLDER (about 28 MB), from a build folder made with
+# gpu-check.sh pack FOLDER [BUILD]   here: copies what a GPU machine needs into FOLDER (about 35 MB), from a build folder made with
 #                                    -Dtorch_root=<LibTorch with CUDA> -Dcuda=enabled (default: build-cuda)
 # gpu-check.sh run FOLDER OUT        there: the README's command built and run from this source tree, parity on the GPU, the
 #                                    sanitizers, the pipeline's times, the element through gst-launch; results in OUT
@@ -38,6 +38,9 @@ if [ "$mode" = pack ]; then
   # PEERS=1: FlashInfer too, whose kernel takes a quarter of an hour to compile.
   [ -z "${PEERS:-}" ] || [ -e "$folder/peers.tar.xz" ] || PYTHON=${PYTHON:-python3.12} "$here/tools/make-flashinfer-peer" "$folder/peers.tar.xz"
   [ -e "$folder/bundle.tar.xz" ] || "$here/tools/make-gst-bundle" "$folder/bundle.tar.xz"
+  # What travels has a limit, and each program holds the kernels of its own.
+  XZ_OPT='-3 -T2' tar cJf "$folder/programs.tar.xz" -C "$folder" bin lib
+  rm -rf "$folder/bin" "$folder/lib"
   du -sh "$folder"
   exit
 fi
@@ -54,6 +57,7 @@ done
 wanted() { case $steps in *" $1 "*) echo "== $1 ($(date +%T))";; *) return 1;; esac; }
 mkdir -p "$out"
 folder=$(cd "$folder" && pwd); out=$(cd "$out" && pwd)
+[ -d "$folder/bin" ] || tar xJf "$folder/programs.tar.xz" -C "$folder"
 torch=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 torch_libraries=$torch/lib:$(ls -d "$torch"/../nvidia/*/lib | tr '\n' ':')
 libraries=$folder/lib:$torch_libraries
