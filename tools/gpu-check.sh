@@ -101,7 +101,7 @@ if wanted sanitizers; then
   for kernel in block_mask pack_frames finish_frames wavelet_color; do
     program=$folder/bin/kernels_${kernel}_gpu_test log=$out/kernel_$kernel.log
     FLASHVSR_REQUIRE_GPU=1 gpu 60 "$program" > "$log" 2>&1 || echo "$kernel failed"
-    FLASHVSR_REQUIRE_GPU=1 gpu 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$program" > "$log.racecheck" 2>&1 || echo "$kernel, racecheck: status $?"
+    FLASHVSR_REQUIRE_GPU=1 gpu 30 compute-sanitizer --tool racecheck --error-exitcode 9 "$program" > "$log.racecheck" 2>&1 || echo "$kernel, racecheck: status $?"
     echo "$kernel: $(tail -1 "$log"), $(grep 'RACECHECK SUMMARY' "$log.racecheck" | tail -1)"
   done
   for tool in ${FLASHVSR_SANITIZERS:-memcheck initcheck synccheck racecheck}; do
