@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// model/stage_graphs.h with CUDA graphs, by LibTorch's own class for them: it turns the caching allocator to a pool of
-// the graphs' own while a body is recorded.
+// model/stage_graphs.h with CUDA graphs, in a pool of their own of LibTorch's caching allocator.
 #include "model/stage_graphs.h"
 
 #include <ATen/ATen.h>
@@ -10,11 +9,12 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
 
 #include <map>
 #include <mutex>
-#include <set>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "model/ops.h"
 
@@ -43,17 +43,39 @@ c10::cuda::CUDAStream recording_stream(c10::Device device) {
   return stream;
 }
 
+void check(cudaError_t status, const char* call) {
+  FLASHVSR_CHECK(status == cudaSuccess, ErrorCode::kInternal, call, ": ", cudaGetErrorString(status));
+}
+
+// The caching allocator takes what is asked for on `stream` from that pool meanwhile. LibTorch's own class for graphs also
+// turns the application's random generator, which nothing here uses, to recording; and leaves it so when that fails.
+class PoolForStream {
+ public:
+  PoolForStream(c10::DeviceIndex device, c10::cuda::MempoolId_t pool, cudaStream_t stream) : device_(device), pool_(pool) {
+    c10::cuda::CUDACachingAllocator::beginAllocateToPool(device, pool, [stream](cudaStream_t s) { return s == stream; });
+  }
+  ~PoolForStream() { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, pool_); }
+  PoolForStream(const PoolForStream&) = delete;
+  PoolForStream& operator=(const PoolForStream&) = delete;
+
+ private:
+  c10::DeviceIndex device_;
+  c10::cuda::MempoolId_t pool_;
+};
+
 class CudaStageGraphs final : public StageGraphs {
  public:
   explicit CudaStageGraphs(c10::Device device) : device_(device), pool_(at::cuda::graph_pool_handle()) {}
 
   ~CudaStageGraphs() override {
-    if (graphs_.empty()) return;
+    if (recordings_ == 0) return;
     try {
       const c10::cuda::CUDAGuard guard(device_);
       // The allocator does not know that a graph in flight uses their memory.
       c10::cuda::device_synchronize();
-      graphs_.clear();
+      for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+      // Each recording is a user of the pool.
+      for (; recordings_ > 0; --recordings_) c10::cuda::CUDACachingAllocator::releasePool(device_.index(), pool_);
       c10::cuda::CUDACachingAllocator::emptyCache(pool_);
     } catch (const std::exception& e) {
       log(LogLevel::kWarning, "stage_graphs: ", e.what());
@@ -63,40 +85,46 @@ class CudaStageGraphs final : public StageGraphs {
   bool run(int64_t key, const std::function<void()>& body) override {
     const c10::cuda::CUDAGuard guard(device_);
     const auto found = graphs_.find(key);
-    if (found != graphs_.end()) {
-      found->second->replay();
-      return false;
-    }
-    auto graph = std::make_unique<at::cuda::CUDAGraph>();
-    record(*graph, body);
-    graph->replay();
-    graphs_.emplace(key, std::move(graph));
-    return true;
+    const bool is_new = found == graphs_.end();
+    const cudaGraphExec_t graph = is_new ? record(body) : found->second;
+    if (is_new) graphs_.emplace(key, graph);
+    check(cudaGraphLaunch(graph, c10::cuda::getCurrentCUDAStream(device_.index())), "cudaGraphLaunch");
+    return is_new;
   }
 
  private:
-  void record(at::cuda::CUDAGraph& graph, const std::function<void()>& body) {
+  cudaGraphExec_t record(const std::function<void()>& body) {
     static std::mutex one_at_a_time;  // all record on that stream
     const std::lock_guard<std::mutex> lock(one_at_a_time);
-    const c10::cuda::CUDAStreamGuard guard(recording_stream(device_));
-    // Other threads go on as they like.
-    graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
-    try {
-      body();
-    } catch (...) {
+    const c10::cuda::CUDAStream stream = recording_stream(device_);
+    const c10::cuda::CUDAStreamGuard guard(stream);
+    cudaGraph_t graph = nullptr;
+    {
+      const PoolForStream pool(device_.index(), pool_, stream);
+      ++recordings_;
+      // Other threads go on as they like.
+      check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
       try {
-        graph.capture_end();
-      } catch (const std::exception& e) {
-        log(LogLevel::kDebug, "stage_graphs: ", e.what());
+        body();
+      } catch (...) {
+        cudaStreamEndCapture(stream, &graph);  // fails where that was the reason
+        cudaGetLastError();
+        if (graph != nullptr) cudaGraphDestroy(graph);
+        throw;
       }
-      throw;
+      check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
     }
-    graph.capture_end();
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "cudaGraphInstantiate");
+    return executable;
   }
 
   const c10::Device device_;
   const c10::cuda::MempoolId_t pool_;
-  std::map<int64_t, std::unique_ptr<at::cuda::CUDAGraph>> graphs_;
+  int recordings_ = 0;
+  std::map<int64_t, cudaGraphExec_t> graphs_;
 };
 
 // The reference operations, which are all that other types have, wait for the device.

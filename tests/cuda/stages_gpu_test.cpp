@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -32,7 +33,9 @@ class StagesGpuTest : public testing::Test {
       GTEST_SKIP() << "no GPU";
     }
     set_log_callback([](LogLevel, const char* message, void* refused) {
-      if (std::string(message).find("stages are not recorded") != std::string::npos) *static_cast<std::atomic<bool>*>(refused) = true;
+      if (std::string(message).find("stages are not recorded") == std::string::npos) return;
+      *static_cast<std::atomic<bool>*>(refused) = true;
+      std::fprintf(stderr, "%s\n", message);
     }, &refused_);
     const c10::InferenceMode guard;
     // Head dimension 64 and sizes that the kernels take.
