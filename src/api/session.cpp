@@ -143,6 +143,7 @@ static_assert(static_cast<int>(PixelFormat::kP010_10le) == FLASHVSR_PIXEL_FORMAT
 Session::Session(std::shared_ptr<const Model> model, const FlashVsrFormat& format,
                  const FlashVsrSessionOptions& options, const MemoryPlan& plan, bool pictures_on_device)
     : model_(std::move(model)),
+      cpu_arena_(model_->device()),
       turns_(device_turns(model_->device())),
       format_(format),
       options_(options),
@@ -516,6 +517,7 @@ bool Session::run(FlashVsrRunMode mode) {
     // The whole chunk: beside another one its work on the CPU would only take the cores from that one.
     const Turns::Turn turn = turns_->take(is_interrupted_);
     FLASHVSR_CHECK(turn, ErrorCode::kInterrupted, "interrupted");
+    const CpuArena::Run reusing_memory(cpu_arena_, /*is_first=*/chunk.is_new_state);
     is_broken_ = true;  // until this run is whole
     run_model(chunk, *stream, results, preprocess_ms);
     bool is_next_ready;

@@ -53,6 +53,7 @@
 #include "image/frame.h"
 #include "image/image_ops.h"
 #include "image/postprocess.h"
+#include "model/cpu_arena.h"
 #include "stream/chunk_schedule.h"
 #include "stream/frame_ring.h"
 #include "stream/turns.h"
@@ -125,6 +126,7 @@ class Session {
   void check_supported_memory(const FlashVsrFormat& format) const;
 
   const std::shared_ptr<const Model> model_;
+  const CpuArena cpu_arena_;  // closes behind the tensors below
   const std::shared_ptr<Turns> turns_;  // of the model's device
   const FlashVsrFormat format_;
   FlashVsrSessionOptions options_;

@@ -222,21 +222,31 @@ at::Tensor decoder_input(const at::Tensor& frames, const at::Tensor& latents, in
   return at::tanh(x / 3) * 3;
 }
 
+namespace {
+
+at::Tensor conv_input(const at::Tensor& x, const at::Tensor& past, int64_t up) {
+  const at::Tensor in = past.defined() ? at::cat({x, past}, 1) : x;
+  return up > 1 ? at::upsample_nearest2d(in, {in.size(2) * up, in.size(3) * up}) : in;
+}
+
+at::Tensor one_step_earlier(const at::Tensor& x, const at::Tensor& memory) {
+  const at::Tensor first = memory.defined() ? memory : at::zeros_like(x.narrow(0, 0, 1));
+  const int64_t steps = x.size(0);
+  return steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
+}
+
+}  // namespace
+
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
                    const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
-  at::Tensor in = past.defined() ? at::cat({x, past}, 1) : x;
-  if (up > 1) in = at::upsample_nearest2d(in, {in.size(2) * up, in.size(3) * up});
-  at::Tensor y = at::conv2d(in, weight, bias, 1, {1, 1});
+  at::Tensor y = at::conv2d(conv_input(x, past, up), weight, bias, 1, {1, 1});
   if (add.defined()) y = y + add;
   return relu ? at::relu(y) : y;
 }
 
 at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,
                     const at::Tensor& bias) {
-  const at::Tensor first = memory.defined() ? memory : at::zeros_like(x.narrow(0, 0, 1));
-  const int64_t steps = x.size(0);
-  const at::Tensor past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
-  return conv3x3(x, past, weight, bias, {}, /*relu=*/true, 1);
+  return conv3x3(x, one_step_earlier(x, memory), weight, bias, {}, /*relu=*/true, 1);
 }
 
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
@@ -307,6 +317,11 @@ void op_philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
 at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
                       const Maybe& bias, const Maybe& add, bool relu, int64_t up) {
   const at::Tensor none;
+  if (relu && !add) {
+    const at::Tensor in = reference::conv_input(x, past.value_or(none), up);
+    if (cpu::takes_conv3x3(in, weight, bias.value_or(none))) return cpu::conv3x3_relu(in, weight, bias.value_or(none));
+    return reference::conv3x3(in, none, weight, bias.value_or(none), none, relu, 1);
+  }
   return reference::conv3x3(x, past.value_or(none), weight, bias.value_or(none), add.value_or(none),
                             relu, up);
 }
@@ -323,7 +338,7 @@ at::Tensor op_decoder_input(const at::Tensor& frames, const Maybe& latents, int6
 
 at::Tensor op_mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight,
                        const at::Tensor& bias) {
-  return reference::mem_conv(x, memory.value_or(at::Tensor()), weight, bias);
+  return op_conv3x3(x, reference::one_step_earlier(x, memory.value_or(at::Tensor())), weight, bias, {}, /*relu=*/true, 1);
 }
 
 using ResidualNormResult = std::tuple<at::Tensor, at::Tensor>;
@@ -579,6 +594,14 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor
   using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const Maybe&,
                                const Maybe&, bool, int64_t);
   FLASHVSR_CALL(conv3x3, Signature, x, x, maybe(past), weight, maybe(bias), maybe(add), relu, up);
+}
+
+at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  if (wants_reference() || !cpu::takes_conv3x3(x, weight, bias) || !cpu::takes_conv3x3(add, weight, bias)) {
+    return conv3x3(x, {}, weight, bias, add, relu, 1);
+  }
+  cpu::add_conv3x3(add, x, weight, bias, relu);
+  return add;
 }
 
 at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,

@@ -148,6 +148,8 @@ bool wants_reference();
 // FLASHVSR_STRICT: what would fall back to something slower is an error.
 bool is_strict();
 FLASHVSR_MODEL_OPS
+// conv3x3 of x plus `add`, in whose memory the result may come: for an addend that nobody reads any more.
+at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
 }  // namespace ops
 
 namespace reference {

@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "model/ops_cpu.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/List.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "kernels/cpu/block_sparse_attention_cpu.h"
@@ -127,6 +133,17 @@ at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& scale1, const at::Te
   run_rows(p, x, name);
   return out;
 }
+
+// LibTorch has them for its own compiler's use: no header declares them.
+template <class Signature>
+c10::TypedOperatorHandle<Signature> operator_of(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
+}
+
+constexpr std::array<int64_t, 2> kOnes{1, 1};  // padding, stride and dilation
+using Maybe = std::optional<at::Tensor>;
+using MaybeText = std::optional<std::string_view>;
+using Scalars = c10::List<std::optional<at::Scalar>>;
 
 }  // namespace
 
@@ -247,6 +264,35 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv, co
     attend<uint16_t>(q, kv, slot_map, pairs, heads, grid, out);
   }
   return out;
+}
+
+bool takes_conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  for (const at::Tensor* t : {&x, &weight, &bias}) {
+    if (!t->defined()) continue;
+    const bool wants_gradient = at::GradMode::is_enabled() && t->requires_grad();
+    if (!t->is_cpu() || t->scalar_type() != x.scalar_type() || wants_gradient) return false;
+  }
+  const bool runs = x.scalar_type() == at::kBFloat16 ? isa_here() >= CpuIsa::kAvx512
+                                                     : x.scalar_type() == at::kFloat && isa_here() >= CpuIsa::kAvx2;
+  return runs && at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() && x.numel() > 0 &&
+         x.is_contiguous(at::MemoryFormat::ChannelsLast) && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const Maybe&, at::IntArrayRef, at::IntArrayRef,
+                               at::IntArrayRef, int64_t, std::string_view, Scalars, MaybeText);
+  static const auto convolution = operator_of<Signature>("mkldnn::_convolution_pointwise", "");
+  return convolution.call(x, weight, bias.defined() ? Maybe(bias) : Maybe(), kOnes, kOnes, kOnes, /*groups=*/1, "relu",
+                          Scalars(), /*algorithm=*/{});
+}
+
+void add_conv3x3(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  using Signature = at::Tensor&(at::Tensor&, const at::Tensor&, const at::Tensor&, const Maybe&, at::IntArrayRef,
+                                at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view, std::optional<at::Scalar>,
+                                MaybeText, Scalars, MaybeText);
+  static const auto convolution = operator_of<Signature>("mkldnn::_convolution_pointwise_", "binary");
+  convolution.call(sum, x, weight, bias.defined() ? Maybe(bias) : Maybe(), kOnes, kOnes, kOnes, /*groups=*/1, "add",
+                   at::Scalar(1.0), relu ? MaybeText("relu") : MaybeText(), Scalars(), /*unary_algorithm=*/{});
 }
 
 }  // namespace flashvsr::cpu

@@ -43,6 +43,14 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, 
                              int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
                              const KvPlace& place);
 
+// oneDNN's 3x3 convolution with bias, sum and ReLU in its epilogue: the reference's values, rounded once. x and weight
+// channels_last, bf16 (AVX-512) or fp32 (AVX2), no gradient.
+bool takes_conv3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// sum += the convolution; then ReLU. `sum` is like the convolution's result, channels_last. (oneDNN's form that leaves
+// the addend alone copies it first, which costs what the epilogue saves.)
+void add_conv3x3(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
+
 }  // namespace flashvsr::cpu
 
 #endif  // FLASHVSR_MODEL_OPS_CPU_H_

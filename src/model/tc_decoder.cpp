@@ -42,15 +42,12 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
     memory = by_time.select(1, steps - 1).clone();
     y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
   }
-  return rest(std::move(y), x);
+  y = conv2(y, /*relu=*/true);
+  return ops::conv3x3_onto(x, y, conv4.weight, conv4.bias, /*relu=*/true);
 }
 
 at::Tensor MemBlock::apply(const at::Tensor& x, const at::Tensor& memory) const {
-  return rest(ops::mem_conv(x, memory, conv0.weight, conv0.bias), x);
-}
-
-at::Tensor MemBlock::rest(at::Tensor y, const at::Tensor& x) const {
-  y = conv2(y, /*relu=*/true);
+  const at::Tensor y = conv2(ops::mem_conv(x, memory, conv0.weight, conv0.bias), /*relu=*/true);
   return ops::conv3x3(y, {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
 }
 
@@ -235,7 +232,7 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
     throw_if_cancelled(cancel);
     if (stage == 2 && config_.skip) {
       const at::Tensor flat = repeat_first(frames, missing).transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
-      x = ops::conv3x3(flat, {}, skip_.weight, skip_.bias, x, /*relu=*/false, 1);
+      x = ops::conv3x3_onto(x, flat, skip_.weight, skip_.bias, /*relu=*/false);
     }
     for (const MemBlock& block : mem_[stage]) {
       x = block.forward(x, batch, memory.steps[block_index++]);

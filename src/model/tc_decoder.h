@@ -42,13 +42,10 @@ struct Conv2d {
 struct MemBlock {
   Conv2d conv0, conv2, conv4;
   // x [B*T, C, H', W'] (time fastest), memory [B, C, H', W'] (previous input; undefined = zeros),
-  // replaced by x's last step.
+  // replaced by x's last step. The result may come in x's memory.
   at::Tensor forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const;
-  // The same for B = 1 without the replacement.
+  // The same for B = 1 without the replacement; x stays.
   at::Tensor apply(const at::Tensor& x, const at::Tensor& memory) const;
-
- private:
-  at::Tensor rest(at::Tensor y, const at::Tensor& x) const;
 };
 
 // How much of the layers behind the second stage, where features are largest, runs at once.

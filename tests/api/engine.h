@@ -35,11 +35,12 @@ struct SessionDeleter {
 using ModelPtr = std::unique_ptr<FlashVsrModel, ModelDeleter>;
 using SessionPtr = std::unique_ptr<FlashVsrSession, SessionDeleter>;
 
+// Without a kind: the embedded one.
 inline ModelPtr open_model(const std::string& kind, FlashVsrPrecision precision = FLASHVSR_PRECISION_FP32) {
   FlashVsrModelOptions options;
   api().default_model_options(&options);
   const std::string path = model_folder(kind);
-  options.path = path.c_str();
+  options.path = kind.empty() ? nullptr : path.c_str();
   options.device = "cpu";
   options.precision = precision;
   FlashVsrModel* model = nullptr;
