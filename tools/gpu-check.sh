@@ -7,13 +7,14 @@
 # gpu-check.sh run FOLDER OUT STEP...   only these: readme parity sanitizers kernels peers pipeline profile element cuda_memory, or
 #                                    timeline (kernels of a first and of a steady chunk in a run, with the gaps between),
 #                                    plans (what smaller cards would do; five minutes), element_sanitizers, big (4K and `degrade` in
-#                                    CUDA memory), soak (ten minutes of a decoder in front, or $FLASHVSR_SOAK seconds)
+#                                    CUDA memory), soak (ten minutes of a decoder in front, or $FLASHVSR_SOAK seconds),
+#                                    two_gpus (pictures on one, the model on the other)
 #
 # The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used), meson and a compiler; no GStreamer, no
 # network. About eight minutes, most of them the build, the sanitizers and the random checkpoint of the released size.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-mode=${1:?$(sed -n '3,14s/^# \?//p' "$0")}
+mode=${1:?$(sed -n '3,15s/^# \?//p' "$0")}
 folder=${2:?a folder}
 
 if [ "$mode" = pack ]; then
@@ -50,7 +51,7 @@ steps=" ${*:4} "
 [ "$steps" != "  " ] || steps=" readme parity sanitizers kernels peers pipeline profile element cuda_memory "
 for step in $steps; do
   case $step in
-    readme|parity|sanitizers|kernels|peers|pipeline|profile|element|cuda_memory|timeline|plans|element_sanitizers|big|soak) ;;
+    readme|parity|sanitizers|kernels|peers|pipeline|profile|element|cuda_memory|timeline|plans|element_sanitizers|big|soak|two_gpus) ;;
     *) echo "$step is no step" >&2; exit 2;;
   esac
 done
@@ -216,13 +217,13 @@ if wanted element; then
 fi
 
 # Where the plugin was built with it, and nvcodec finds its libraries.
+bytes() {  # LABEL PIPELINE...: sha256 of the frames; videoconvert leaves no padding between rows
+  local file=$work/frames; rm -f "$file"
+  launch "$@" ! videoconvert ! video/x-raw,format=NV12 ! filesink location="$file" > "$work/said"
+  cat "$work/said" >&2
+  sha256sum < "$file" | cut -c1-64
+}
 if wanted cuda_memory; then
-  bytes() {  # LABEL PIPELINE...: sha256 of the frames; videoconvert leaves no padding between rows
-    local file=$work/frames; rm -f "$file"
-    launch "$@" ! videoconvert ! video/x-raw,format=NV12 ! filesink location="$file" > "$work/said"
-    cat "$work/said" >&2
-    sha256sum < "$file" | cut -c1-64
-  }
   cuda='video/x-raw(memory:CUDAMemory)'
   system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
   if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
@@ -236,6 +237,19 @@ if wanted cuda_memory; then
     launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high,stream-format=byte-stream ! filesink location="$work/clip.h264"
     launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
   fi
+fi
+
+# Pictures on one card, the model on the other, and back: the bytes of the first card by itself.
+if wanted two_gpus; then
+  cuda='video/x-raw(memory:CUDAMemory)'
+  first=$(bytes "cuda:0" $(frames 60 480 270) ! flashvsr device=cuda:0 | tail -1)
+  says() { [ "$first" = "$2" ] && same=true || same=false; echo "{\"element\":\"$1\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"; }
+  says "cuda:1" "$(bytes "cuda:1" $(frames 60 480 270) ! flashvsr device=cuda:1 | tail -1)"
+  for pair in "0 1" "1 0" "1 1"; do
+    read -r pictures model <<< "$pair"
+    says "pictures on $pictures, model on $model" "$(bytes "pictures on $pictures, model on $model" $(frames 60 480 270) ! \
+      cudaupload cuda-device-id=$pictures ! "$cuda" ! flashvsr device=cuda:$model ! cudadownload | tail -1)"
+  done
 fi
 
 # compute-sanitizer over the element: our kernels of a whole pipeline, system memory and CUDA memory.
