@@ -118,7 +118,8 @@ PixelFormat checked_format(FlashVsrPixelFormat format) {
 }
 
 // Where asking for a chunk takes the host long beside what it takes the device: small pictures. Above, graphs win nothing
-// and hold the memory of a chunk's stages (docs/performance.md). FLASHVSR_GRAPHS=0 does without.
+// and hold the memory of a chunk's stages (docs/performance.md). FLASHVSR_GRAPHS=0 does without:
+// for hosts that wait for whole devices in other threads, which must not meet a recording (model/stage_graphs.h).
 bool records_stages(c10::Device device, const MemoryPlan& plan) {
   constexpr int64_t kPixels = 1 << 19;
   const char* wanted = std::getenv("FLASHVSR_GRAPHS");

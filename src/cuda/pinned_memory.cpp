@@ -3,6 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "cuda/recording.h"
+
 namespace flashvsr {
 namespace {
 
@@ -15,6 +17,7 @@ void* take(size_t bytes) {
 }
 
 void give_back(void* memory) {
+  const std::lock_guard<std::mutex> lock(recording_mutex());
   cudaDeviceSynchronize();  // copies may be on their way
   cudaFreeHost(memory);
 }

@@ -16,9 +16,16 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cuda/recording.h"
 #include "model/ops.h"
 
 namespace flashvsr {
+
+std::mutex& recording_mutex() {
+  static std::mutex* mutex = new std::mutex;  // outlives every session
+  return *mutex;
+}
+
 namespace {
 
 // Recording needs a stream that is not the default one. One for each device: cuBLAS keeps a workspace for every stream
@@ -69,6 +76,7 @@ class CudaStageGraphs final : public StageGraphs {
 
   ~CudaStageGraphs() override {
     if (recordings_ == 0) return;
+    const std::lock_guard<std::mutex> lock(recording_mutex());
     try {
       const c10::cuda::CUDAGuard guard(device_);
       // The allocator does not know that a graph in flight uses their memory.
@@ -94,8 +102,7 @@ class CudaStageGraphs final : public StageGraphs {
 
  private:
   cudaGraphExec_t record(const std::function<void()>& body) {
-    static std::mutex one_at_a_time;  // all record on that stream
-    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    const std::lock_guard<std::mutex> lock(recording_mutex());
     const c10::cuda::CUDAStream stream = recording_stream(device_);
     const c10::cuda::CUDAStreamGuard guard(stream);
     cudaGraph_t graph = nullptr;

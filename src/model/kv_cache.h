@@ -89,6 +89,16 @@ class KvCache {
   // A copy with rings of its own; plain copies share them.
   KvCache clone() const;
 
+  // What advance moves.
+  struct Position {
+    int64_t head, held;
+  };
+  Position position() const { return {head_, held_}; }
+  void rewind(const Position& position) {
+    head_ = position.head;
+    held_ = position.held;
+  }
+
   int64_t held() const { return held_; }
   // Which ring slot is the oldest; and whether every chunk of so many slots takes the place of as many.
   int64_t phase() const { return head_; }

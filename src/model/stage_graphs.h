@@ -10,7 +10,10 @@
 // is valid until the next run, and the keys must always follow each other in the order of their recording.
 // A body may not wait for the device or copy from the host.
 //
-// Errors: what the body throws, or LibTorch's when it cannot be recorded; nothing was asked of the device then.
+// While something is recorded, nobody in the process may wait for the whole device (cudaDeviceSynchronize): their call
+// fails, and so does the recording.
+// Errors: what the body throws, or kInternal when it cannot be recorded; nothing was asked of the device then, though the
+// body may have run to its end.
 // Thread-safety: unsafe. Other threads may use the device meanwhile.
 #ifndef FLASHVSR_MODEL_STAGE_GRAPHS_H_
 #define FLASHVSR_MODEL_STAGE_GRAPHS_H_

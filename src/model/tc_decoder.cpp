@@ -52,7 +52,7 @@ at::Tensor MemBlock::apply(const at::Tensor& x, const at::Tensor& memory) const 
 }
 
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value) {
-  constexpr int64_t kBytes = 600000000, kFinishBytes = 600000000;
+  constexpr int64_t kBytes = 720000000, kFinishBytes = 600000000;
   const int64_t up = config.up[2] * config.final_shuffle, grow = config.grow[1];
   // x, what is between the convolutions and the result of a MemBlock
   const int64_t step_bytes = 4 * grow * config.channels[2] * (pixels / (up * up)) * bytes_per_value;

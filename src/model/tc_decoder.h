@@ -55,7 +55,7 @@ struct TailSplit {
   int64_t finish_strips = 1;  // of a strip, for the layers behind the third stage
 };
 
-// On a device without gradients: the largest parts whose features stay below some 600 MB each, before and behind
+// On a device without gradients: the largest parts whose features stay below some 720 MB, and 600 MB behind
 // the third stage (fixed figures: the same split on every card). `pixels` of the output, `steps` of the second stage.
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value);
 

@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -49,18 +50,25 @@ struct SteadyChunk {
   AttentionContext context;
   std::map<int64_t, Phase> phases;  // by the ring's
   std::unique_ptr<StageGraphs> graphs;
+  std::set<int64_t> recorded;
 
   bool is_of(const AttentionOptions& a, const RunOptions& o, const at::Tensor& input) const {
     return a.topk == attention.topk && a.local_range == attention.local_range && a.kv_chunks == attention.kv_chunks &&
            o.decode_latents == options.decode_latents && input.sizes() == lq.sizes() && input.scalar_type() == lq.scalar_type();
   }
 
-  // True when `body` ran. What cannot be recorded runs as it is, then and from then on.
-  bool run(int64_t key, const std::function<void()>& body) {
+  // True when `body` ran. What cannot be recorded runs as it is, then and from then on: bodies leave what they read, for
+  // a recording can fail behind its end, and change nothing of the host's but what `state` counts.
+  bool run(int64_t key, StreamState& state, const std::function<void()>& body) {
     if (graphs) {
+      const KvCache::Position position = state.kv.position();
       try {
-        return graphs->run(key, body);
+        const bool ran = graphs->run(key, body);
+        recorded.insert(key);
+        return ran;
       } catch (const std::exception& e) {
+        if (recorded.count(key) > 0) throw;  // not a recording: the device has failed
+        state.kv.rewind(position);
         FLASHVSR_CHECK(!ops::is_strict(), ErrorCode::kInternal, "a stage cannot be recorded, and FLASHVSR_STRICT is set: ", e.what());
         log(LogLevel::kWarning, "stages are not recorded: ", e.what());
         graphs.reset();
@@ -191,7 +199,7 @@ at::Tensor Upscaler::run_recorded(const at::Tensor& lq, const RunOptions& option
   if (clock != nullptr) clock->begin();
   if (config_.has_transformer) {
     const int64_t clips = state.lq.clips;
-    steady.run(3 * phase, [this, &steady, &now, &state, clips] {
+    steady.run(3 * phase, state, [this, &steady, &now, &state, clips] {
       state.lq.clips = clips;
       now.tokens = lq_projector_.forward(steady.lq.narrow(2, 4, 8), state.lq);
     });
@@ -212,20 +220,20 @@ at::Tensor Upscaler::run_recorded(const at::Tensor& lq, const RunOptions& option
       steady.context.slot_map_on_device.copy_(context.slot_map_on_device);
       steady.context.slot_map = context.slot_map;
     }
-    if (!steady.run(3 * phase + 1, [this, &steady, &now, &state] {
+    if (!steady.run(3 * phase + 1, state, [this, &steady, &now, &state] {
           now.x0 = steady.noise - dit_.forward(steady.noise, now.tokens, steady.context, state.kv);
-          now.tokens.reset();
         })) {
       state.kv.advance(grid.f / 2, options.kv_chunks);
     }
+    now.tokens.reset();
     state.latent_frames += grid.f;
     if (clock != nullptr) clock->end_stage(&StageTimes::transformer_ms);
     throw_if_cancelled(cancel);
   }
-  steady.run(3 * phase + 2, [this, &steady, &now, &state] {
+  steady.run(3 * phase + 2, state, [this, &steady, &now, &state] {
     now.frames = decode(now.x0, steady.lq.narrow(2, 0, outputs_of_run(state)), steady.options, state, nullptr);
-    now.x0.reset();
   });
+  now.x0.reset();
   if (clock != nullptr) clock->end_stage(&StageTimes::decoder_ms);
   ++state.runs;
   return now.frames;
