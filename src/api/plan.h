@@ -11,9 +11,8 @@
 // The first run of a stream (6 latent frames) is what counts. Allocator slack is added: a
 // sixteenth on CUDA; a quarter on the CPU, whose convolutions also keep a copy of their input in a
 // layout of their own, and half with tiles there, whose many sizes leave holes in malloc's heap.
-// With all latents at once the formula gave 1.03 and 1.08 of what an H200 took at 768x1408 and
-// 1536x2688; on the CPU it gives 1.0 .. 1.8 of what small random models take, tiled or not
-// (tests/api/api_test.cpp, tiled_session_test.cpp). The other forms have not been measured on a GPU.
+// On an H200 the formula gave 1.03 to 1.6 of what the forms took (docs/performance.md); on the CPU it gives
+// 1.0 .. 1.8 of what small random models take, tiled or not (tests/api/api_test.cpp, tiled_session_test.cpp).
 //
 // The first of these that fits is taken:
 //
