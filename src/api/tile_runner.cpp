@@ -41,17 +41,23 @@ TileRunner::TileRunner(const Upscaler& upscaler, const MemoryPlan& plan)
   for (size_t i = 0; i < tiles_.columns.count(); ++i) {
     column_weights_.push_back(at::tensor(tiles_.columns.weights(i), at::kFloat).to(device));
   }
+  if (tiles_.count() == 1 && ReferenceCheck::is_wanted()) check_.emplace(upscaler_);
   reset();
 }
 
 void TileRunner::reset() {
   states_.assign(tiles_.count(), StreamState());
   for (StreamState& state : states_) state.kv = KvCache(cache_);
+  if (check_) check_->reset();
 }
 
 at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, const std::atomic<bool>* cancel,
                            StageClock& clock) {
-  if (tiles_.count() == 1) return upscaler_.run(lq, options, states_[0], {}, cancel, &clock);
+  if (tiles_.count() == 1) {
+    const at::Tensor frames = upscaler_.run(lq, options, states_[0], {}, cancel, &clock);
+    if (check_) check_->compare(lq, options, frames);
+    return frames;
+  }
   const int64_t scale = upscaler_.config().input_scale;
   const int64_t height = lq.size(3) * scale, width = lq.size(4) * scale;
   const int64_t outputs = Upscaler::outputs_of_run(states_[0]);

@@ -20,9 +20,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "api/plan.h"
+#include "model/reference_check.h"
 #include "model/state.h"
 #include "model/upscaler.h"
 
@@ -51,6 +53,7 @@ class TileRunner {
   const bool parks_in_host_;
   std::vector<at::Tensor> row_weights_, column_weights_;  // [H, 1] and [W] of each row and column of tiles
   std::vector<StreamState> states_;
+  std::optional<ReferenceCheck> check_;  // FLASHVSR_COMPARE
 };
 
 }  // namespace flashvsr

@@ -470,9 +470,16 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
 
 namespace ops {
 
+namespace {
+thread_local int g_reference_guards = 0;
+}  // namespace
+
+ReferenceGuard::ReferenceGuard() { ++g_reference_guards; }
+ReferenceGuard::~ReferenceGuard() { --g_reference_guards; }
+
 bool wants_reference() {
   static const bool wanted = environment_is_set("FLASHVSR_REFERENCE");
-  return wanted;
+  return wanted || g_reference_guards > 0;
 }
 
 bool is_strict() {

@@ -143,8 +143,15 @@ struct KvPlace {
   at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow);
 
 namespace ops {
-// FLASHVSR_REFERENCE: the reference is called directly, without the dispatcher.
+// FLASHVSR_REFERENCE, or a guard in this thread: the reference is called directly, without the dispatcher.
 bool wants_reference();
+class ReferenceGuard {
+ public:
+  ReferenceGuard();
+  ~ReferenceGuard();
+  ReferenceGuard(const ReferenceGuard&) = delete;
+  ReferenceGuard& operator=(const ReferenceGuard&) = delete;
+};
 // FLASHVSR_STRICT: what would fall back to something slower is an error.
 bool is_strict();
 FLASHVSR_MODEL_OPS
