@@ -11,7 +11,7 @@
 #                                    two_gpus (pictures on one, the model on the other)
 #
 # The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used), meson and a compiler; no GStreamer, no
-# network. About eight minutes, most of them the build, the sanitizers and the random checkpoint of the released size.
+# network. About eight minutes without the steps named last, most of them the build, the sanitizers and the random checkpoint of the released size.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 mode=${1:?$(sed -n '3,15s/^# \?//p' "$0")}

@@ -160,6 +160,14 @@ void predict(const PlanRequest& r, MemoryPlan& plan) {
   plan.activation_bytes = activation_bytes(r, tile_pixels, plan.decode_latents);
   plan.session_bytes = plan.state_bytes + plan.frame_bytes + plan.activation_bytes;
   plan.session_bytes += plan.session_bytes / (!r.is_cpu ? 16 : is_tiled ? 2 : 4);
+  // A chunk's stages hold their memory then, and its frames for each position of the ring.
+  constexpr uint64_t kRecordedPixels = 1 << 19;
+  if (!r.is_cpu && !is_tiled && plan.cache == CacheStorage::kDevice && r.decoder == DecoderKind::kTc && pixels <= kRecordedPixels) {
+    const uint64_t phases = r.config.has_transformer ? static_cast<uint64_t>(std::max<int64_t>(r.kv_chunks, 2)) : 1;
+    const uint64_t recorded = plan.activation_bytes + phases * static_cast<uint64_t>(ChunkSchedule::kLaterRunOutputs) * 3 * pixels * 4;
+    plan.records_stages = plan.session_bytes + recorded <= r.device_limit;
+    if (plan.records_stages) plan.session_bytes += recorded;
+  }
   plan.fits = plan.session_bytes <= r.device_limit && (r.is_cpu || plan.host_bytes <= r.host_limit);
 }
 

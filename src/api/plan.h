@@ -57,6 +57,7 @@ struct MemoryPlan {
   int64_t decode_latents = 6;  // that the decoder takes at a time
   CacheStorage cache = CacheStorage::kDevice;
   TileGrid tiles;               // of the padded decoded picture
+  bool records_stages = false;  // RunOptions::record_stages: small pictures, where the limit allows
   bool parks_in_host = false;   // pictures and the states of waiting tiles are in host memory
 
   // Predictions.

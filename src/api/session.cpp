@@ -121,9 +121,8 @@ PixelFormat checked_format(FlashVsrPixelFormat format) {
 // and hold the memory of a chunk's stages (docs/performance.md). FLASHVSR_GRAPHS=0 does without:
 // for hosts that wait for whole devices in other threads, which must not meet a recording (model/stage_graphs.h).
 bool records_stages(c10::Device device, const MemoryPlan& plan) {
-  constexpr int64_t kPixels = 1 << 19;
   const char* wanted = std::getenv("FLASHVSR_GRAPHS");
-  return device.is_cuda() && plan.tiles.count() == 1 && plan.tiles.pixels() <= kPixels && (wanted == nullptr || std::string(wanted) != "0");
+  return device.is_cuda() && plan.records_stages && (wanted == nullptr || std::string(wanted) != "0");
 }
 
 Startup startup_of(FlashVsrStartup startup) {

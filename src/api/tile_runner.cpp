@@ -55,7 +55,7 @@ at::Tensor TileRunner::run(const at::Tensor& lq, const RunOptions& options, cons
                            StageClock& clock) {
   if (tiles_.count() == 1) {
     const at::Tensor frames = upscaler_.run(lq, options, states_[0], {}, cancel, &clock);
-    if (check_) check_->compare(lq, options, frames);
+    if (check_) check_->compare(lq, options, frames, cancel);
     return frames;
   }
   const int64_t scale = upscaler_.config().input_scale;
@@ -97,7 +97,7 @@ uint64_t TileRunner::bytes() const {
 uint64_t TileRunner::device_bytes() const {
   uint64_t total = 0;
   for (const StreamState& state : states_) {
-    if (!is_in_host(cache_)) total += static_cast<uint64_t>(state.kv.bytes());
+    total += static_cast<uint64_t>(state.kv.device_bytes());
     visit_memories(state, [&](const at::Tensor& tensor) {
       total += tensor.defined() && tensor.device() == upscaler_.device() ? tensor.nbytes() : 0;
     });

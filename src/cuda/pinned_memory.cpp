@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "model/pinned_memory.h"
 
+#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
-
-#include "cuda/recording.h"
 
 namespace flashvsr {
 namespace {
 
-void* take(size_t bytes) {
+void* take(size_t bytes, c10::Device device) {
+  // Not on another card, whose context this would make.
+  const c10::cuda::CUDAGuard guard(device);
   void* memory = nullptr;
   // Portable: of every device's context.
   if (cudaHostAlloc(&memory, bytes, cudaHostAllocPortable) == cudaSuccess) return memory;
@@ -17,9 +18,7 @@ void* take(size_t bytes) {
 }
 
 void give_back(void* memory) {
-  const std::lock_guard<std::mutex> lock(recording_mutex());
-  cudaDeviceSynchronize();  // copies may be on their way
-  cudaFreeHost(memory);
+  if (cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
 }
 
 constexpr PinnedMemory kFunctions{take, give_back};

@@ -6,13 +6,13 @@
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -28,16 +28,22 @@ std::mutex& recording_mutex() {
 
 namespace {
 
-// Recording needs a stream that is not the default one. One for each device: cuBLAS keeps a workspace for every stream
-// that it has seen.
+void check(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // else the next launch takes it for its own
+  throw Error(ErrorCode::kInternal, concat(call, ": ", cudaGetErrorString(status)));
+}
+
+// Recording needs a stream that is not the default one, and that nobody else uses: what they ask for would be recorded
+// too. LibTorch's pool of streams is everybody's. One for each device, for the rest of the process; under recording_mutex.
 c10::cuda::CUDAStream recording_stream(c10::Device device) {
-  static std::mutex mutex;
-  static std::map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = streams.find(device.index());
-  if (found != streams.end()) return found->second;
-  const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool(false, device.index());
-  // Those workspaces, lest they be taken from the pool of the first graphs and outlive them.
+  static std::map<c10::DeviceIndex, cudaStream_t>* streams = new std::map<c10::DeviceIndex, cudaStream_t>;
+  cudaStream_t& raw = (*streams)[device.index()];
+  if (raw == nullptr) check(cudaStreamCreateWithFlags(&raw, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromExternal(raw, device.index());
+  // cuBLAS keeps a workspace for each stream and thread: made here, lest it be taken from the graphs' pool and outlive them.
+  thread_local std::set<c10::DeviceIndex> known;
+  if (!known.insert(device.index()).second) return stream;
   const c10::cuda::CUDAStreamGuard guard(stream);
   const auto options = at::TensorOptions().device(device).dtype(at::kBFloat16);
   const at::Tensor x = at::zeros({64, 64}, options), bias = at::zeros({64}, options);
@@ -46,12 +52,7 @@ c10::cuda::CUDAStream recording_stream(c10::Device device) {
   at::bmm(x.unsqueeze(0), x.unsqueeze(0));
   at::_addmm_activation(bias, x, x, 1, 1, /*use_gelu=*/true);
   stream.synchronize();
-  streams.emplace(device.index(), stream);
   return stream;
-}
-
-void check(cudaError_t status, const char* call) {
-  FLASHVSR_CHECK(status == cudaSuccess, ErrorCode::kInternal, call, ": ", cudaGetErrorString(status));
 }
 
 // The caching allocator takes what is asked for on `stream` from that pool meanwhile. LibTorch's own class for graphs also
@@ -76,11 +77,15 @@ class CudaStageGraphs final : public StageGraphs {
 
   ~CudaStageGraphs() override {
     if (recordings_ == 0) return;
-    const std::lock_guard<std::mutex> lock(recording_mutex());
     try {
       const c10::cuda::CUDAGuard guard(device_);
       // The allocator does not know that a graph in flight uses their memory.
-      c10::cuda::device_synchronize();
+      if (launched_ != nullptr) {
+        check(cudaEventSynchronize(launched_), "cudaEventSynchronize");
+        cudaEventDestroy(launched_);
+      }
+      // Giving the pool's memory back may wait for the stream that others record on.
+      const std::lock_guard<std::mutex> lock(recording_mutex());
       for (const auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
       // Each recording is a user of the pool.
       for (; recordings_ > 0; --recordings_) c10::cuda::CUDACachingAllocator::releasePool(device_.index(), pool_);
@@ -96,7 +101,10 @@ class CudaStageGraphs final : public StageGraphs {
     const bool is_new = found == graphs_.end();
     const cudaGraphExec_t graph = is_new ? record(body) : found->second;
     if (is_new) graphs_.emplace(key, graph);
-    check(cudaGraphLaunch(graph, c10::cuda::getCurrentCUDAStream(device_.index())), "cudaGraphLaunch");
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(device_.index());
+    check(cudaGraphLaunch(graph, stream), "cudaGraphLaunch");
+    if (launched_ == nullptr) check(cudaEventCreateWithFlags(&launched_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    check(cudaEventRecord(launched_, stream), "cudaEventRecord");
     return is_new;
   }
 
@@ -131,6 +139,7 @@ class CudaStageGraphs final : public StageGraphs {
   const c10::Device device_;
   const c10::cuda::MempoolId_t pool_;
   int recordings_ = 0;
+  cudaEvent_t launched_ = nullptr;  // behind the newest launch
   std::map<int64_t, cudaGraphExec_t> graphs_;
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "model/pinned_memory.h"
 
 namespace flashvsr {
@@ -51,7 +52,25 @@ void KvCache::Stored::copy_to(Stored& device) const {
 
 KvCache::Landing::Landing(c10::Device device)
     : stream(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, /*isHighPriority=*/false)),
-      places{Place{-1, {}, {}, c10::Event(device.type())}, Place{-1, {}, {}, c10::Event(device.type())}} {}
+      places{Place{-1, {}, {}, c10::Event(device.type())}, Place{-1, {}, {}, c10::Event(device.type())}},
+      stored(device.type()) {}
+
+KvCache::Landing::~Landing() {
+  try {
+    for (const Place& place : places) place.arrived.synchronize();
+    stored.synchronize();
+  } catch (const std::exception& e) {
+    log(LogLevel::kWarning, "kv_cache: ", e.what());
+  }
+}
+
+void KvCache::rest() {
+  if (!landing_) return;
+  for (Landing::Place& place : landing_->places) {
+    place.layer = -1;
+    place.key = place.value = {};
+  }
+}
 
 // Rings are filled and read on the current stream. A copy to the device waits for all that was asked of that so far: the
 // place's last reader and the last store into this layer are among it.
@@ -93,7 +112,7 @@ int64_t KvCache::Stored::bytes() const {
 KvCache::Stored KvCache::make_store(int64_t windows, int64_t dim, const at::TensorOptions& type) const {
   constexpr int64_t tokens = 128;
   const auto make = [&](at::IntArrayRef sizes, c10::ScalarType dtype) {
-    return is_in_host(storage_) ? pinned_empty(sizes, dtype) : at::empty(sizes, type.dtype(dtype));
+    return is_in_host(storage_) ? pinned_empty(sizes, dtype, type.device()) : at::empty(sizes, type.dtype(dtype));
   };
   const c10::ScalarType dtype = c10::typeMetaToScalarType(type.dtype());
   const bool is_small = is_in_8_bits(storage_);
@@ -176,6 +195,10 @@ void KvCache::store(int64_t index, const at::Tensor& key, const at::Tensor& valu
     }
     ring.key_mean[place].copy_(key_mean.narrow(0, begin, windows));
   }
+  if (is_in_host(storage_) && !key.is_cpu()) {
+    if (!landing_) landing_ = std::make_shared<Landing>(key.device());
+    landing_->stored.record(c10::impl::VirtualGuardImpl(key.device().type()).getStream(key.device()));
+  }
 }
 
 void KvCache::advance(int64_t new_slots, int64_t kv_chunks) {
@@ -195,8 +218,28 @@ KvCache KvCache::clone() const {
   return copy;
 }
 
-int64_t KvCache::bytes() const {
+int64_t KvCache::device_bytes() const {
+  int64_t total = landing_bytes();
+  for (const Layer& ring : layers_) {
+    if (!ring.key_mean.defined()) continue;
+    total += static_cast<int64_t>(ring.key_mean.nbytes());
+    if (!is_in_host(storage_)) total += ring.key.bytes() + ring.value.bytes();
+  }
+  return total;
+}
+
+int64_t KvCache::landing_bytes() const {
   int64_t total = 0;
+  if (landing_) {
+    for (const Landing::Place& place : landing_->places) {
+      if (place.key.values.defined()) total += place.key.bytes() + place.value.bytes();
+    }
+  }
+  return total;
+}
+
+int64_t KvCache::bytes() const {
+  int64_t total = landing_bytes();
   for (const Layer& ring : layers_) {
     if (ring.key_mean.defined()) total += ring.key.bytes() + ring.value.bytes() + static_cast<int64_t>(ring.key_mean.nbytes());
   }

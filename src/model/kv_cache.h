@@ -74,7 +74,7 @@ class KvCache {
   // kHost: asks for the first layer's copy, ahead of `layer`.
   void fetch_first();
   // kHost: gives the copies' memory on the device back, until the next chunk.
-  void rest() { landing_.reset(); }
+  void rest();
 
   // kDevice: the ring itself; else a copy on the device and in the type of what was stored, valid until the
   // next layer's (kHost: the next but one).
@@ -103,7 +103,8 @@ class KvCache {
   // Which ring slot is the oldest; and whether every chunk of so many slots takes the place of as many.
   int64_t phase() const { return head_; }
   bool is_full(int64_t new_slots, int64_t kv_chunks) const { return dropped(held_ + new_slots, kv_chunks) == new_slots; }
-  int64_t bytes() const;  // wherever they are
+  int64_t bytes() const;         // wherever they are
+  int64_t device_bytes() const;  // of them on the keys' device
   CacheStorage storage() const { return storage_; }
 
  private:
@@ -123,6 +124,9 @@ class KvCache {
   // Where layers kept in host memory come to on a device, in turns.
   struct Landing {
     explicit Landing(c10::Device device);
+    ~Landing();  // waits: host memory may go after this
+    Landing(const Landing&) = delete;
+    Landing& operator=(const Landing&) = delete;
     c10::Stream stream;
     struct Place {
       int64_t layer = -1;  // whose ring is there or on its way
@@ -130,10 +134,12 @@ class KvCache {
       c10::Event arrived;
     };
     std::array<Place, 2> places;
+    c10::Event stored;  // behind the newest store
     size_t at_work = 1;  // which of them `layer` returned last
   };
   // The place that layer `index` has or gets; its copy is asked for once.
   Landing::Place& fetch(int64_t index);
+  int64_t landing_bytes() const;
   Stored make_store(int64_t windows, int64_t dim, const at::TensorOptions& options) const;
   void take_memory(Layer& layer, int64_t windows, int64_t dim, const at::TensorOptions& options);
 

@@ -14,12 +14,12 @@ std::atomic<const PinnedMemory*> g_functions{nullptr};
 
 void set_pinned_memory(const PinnedMemory* functions) { g_functions = functions; }
 
-at::Tensor pinned_empty(at::IntArrayRef sizes, c10::ScalarType dtype) {
+at::Tensor pinned_empty(at::IntArrayRef sizes, c10::ScalarType dtype, c10::Device device) {
   const auto options = at::TensorOptions().dtype(dtype);
   const PinnedMemory* functions = g_functions;
-  if (functions == nullptr) return at::empty(sizes, options);
+  if (functions == nullptr || device.is_cpu()) return at::empty(sizes, options);
   const size_t bytes = static_cast<size_t>(c10::multiply_integers(sizes)) * c10::elementSize(dtype);
-  void* memory = bytes > 0 ? functions->take(bytes) : nullptr;
+  void* memory = bytes > 0 ? functions->take(bytes, device) : nullptr;
   if (memory == nullptr) {
     log(LogLevel::kWarning, "pinned_memory: no ", bytes, " bytes more; ordinary memory is taken, whose copies are slower");
     return at::empty(sizes, options);

@@ -9,15 +9,16 @@
 #define FLASHVSR_MODEL_PINNED_MEMORY_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 namespace flashvsr {
 
-// A dense host tensor; its values are undefined.
-at::Tensor pinned_empty(at::IntArrayRef sizes, c10::ScalarType dtype);
+// A dense host tensor for copies from and to `device`; its values are undefined. Whoever drops it has waited for them.
+at::Tensor pinned_empty(at::IntArrayRef sizes, c10::ScalarType dtype, c10::Device device);
 
 // Takes and gives back; take returns null where there is none.
 struct PinnedMemory {
-  void* (*take)(size_t bytes);
+  void* (*take)(size_t bytes, c10::Device device);
   void (*give_back)(void* memory);
 };
 void set_pinned_memory(const PinnedMemory* functions);  // the CUDA library's, as it is opened

@@ -16,6 +16,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <atomic>
+
 #include "model/state.h"
 #include "model/upscaler.h"
 
@@ -30,7 +32,9 @@ class ReferenceCheck {
   void reset() { state_ = {}; }
 
   // The next chunk's input and what the upscaler made of it. Waits for the device. Logs and returns the PSNR.
-  double compare(const at::Tensor& lq, const RunOptions& options, const at::Tensor& frames);
+  // Not a number, when the frames are not. Frames of the current stream only.
+  double compare(const at::Tensor& lq, const RunOptions& options, const at::Tensor& frames,
+                 const std::atomic<bool>* cancel = nullptr);
 
  private:
   const Upscaler& upscaler_;

@@ -44,12 +44,12 @@ struct SteadyChunk {
     at::Tensor tokens, x0, frames;
   };
   const StreamState* owner = nullptr;
+  std::unique_ptr<StageGraphs> graphs;  // outlives the tensors below, which lie in its memory
   AttentionOptions attention;
   RunOptions options;
   at::Tensor lq, noise;
   AttentionContext context;
   std::map<int64_t, Phase> phases;  // by the ring's
-  std::unique_ptr<StageGraphs> graphs;
   std::set<int64_t> recorded;
 
   bool is_of(const AttentionOptions& a, const RunOptions& o, const at::Tensor& input) const {
