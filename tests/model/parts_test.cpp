@@ -85,17 +85,27 @@ TEST(DecoderSplit, GrowsFinerWithThePicture) {
 // The transformer's other wide tensor.
 TEST(FeedForward, InGroupsOfRowsIsTheSame) {
   const c10::InferenceMode guard;
-  // Quantized, a value's last bit may put it on e4m3's other side.
+  at::manual_seed(8);
   for (const bool quantized : {false, true}) {
     Linear ffn0{at::randn({96, 32}) / 6, at::randn({96}) / 10, {}, {}}, ffn2{at::randn({32, 96}) / 10, at::randn({32}) / 10, {}, {}};
+    const double largest_weight = ffn2.weight.abs().max().item<double>();
+    const at::Tensor x = at::randn({1000, 32});
+    const double largest_hidden = at::linear(x, ffn0.weight, ffn0.bias).abs().max().item<double>();
     if (quantized) {
       ffn0.quantize();
       ffn2.quantize();
     }
-    const at::Tensor x = at::randn({1000, 32});
     const at::Tensor whole = feed_forward(ffn0, ffn2, x);
     for (const int64_t rows : {1, 128, 300, 999}) {
-      expect_near(concat("rows ", rows), feed_forward(ffn0, ffn2, x, rows), whole, {quantized ? 2e-2 : 1e-5});
+      const at::Tensor difference = (feed_forward(ffn0, ffn2, x, rows) - whole).abs();
+      if (!quantized) {
+        EXPECT_LE(difference.max().item<double>(), 1e-5) << rows;
+        continue;
+      }
+      // A sum's last bit may put a hidden value on e4m3's other side: a step of at most 32 / 448 of the row's largest, or two,
+      // in few rows.
+      EXPECT_LE(difference.max().item<double>(), 2 * largest_weight * 1.1 * largest_hidden * 32 / 448) << rows;
+      EXPECT_LE((difference.amax(1) > 1e-5).to(at::kFloat).mean().item<double>(), 0.05) << rows;
     }
   }
 }
