@@ -216,6 +216,7 @@ if wanted element; then
   done
 fi
 
+in_cuda='video/x-raw(memory:CUDAMemory)'
 # Where the plugin was built with it, and nvcodec finds its libraries.
 bytes() {  # LABEL PIPELINE...: sha256 of the frames; videoconvert leaves no padding between rows
   local file=$work/frames; rm -f "$file"
@@ -224,10 +225,9 @@ bytes() {  # LABEL PIPELINE...: sha256 of the frames; videoconvert leaves no pad
   sha256sum < "$file" | cut -c1-64
 }
 if wanted cuda_memory; then
-  cuda='video/x-raw(memory:CUDAMemory)'
   system=$(bytes "system memory" $(frames 60 480 270) ! flashvsr device=cuda | tail -1)
   if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" cudaupload > /dev/null 2>&1; then
-    device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$cuda" ! flashvsr device=cuda ! "$cuda" ! cudadownload | tail -1)
+    device=$(bytes "CUDA memory" $(frames 60 480 270) ! cudaupload ! "$in_cuda" ! flashvsr device=cuda ! "$in_cuda" ! cudadownload | tail -1)
     [ "$system" = "$device" ] && [ "$(stat -c %s "$work/frames")" = $((1920 * 1080 * 3 / 2 * 60)) ] && same=true || same=false
     echo "{\"element\":\"CUDA memory as system memory\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"
   else
@@ -235,20 +235,19 @@ if wanted cuda_memory; then
   fi
   if gst_env "$work/gst/usr/libexec/real/gst-inspect-1.0" nvh264dec > /dev/null 2>&1; then
     launch "a clip for nvh264dec" $(frames 60 480 270) ! x264enc ! video/x-h264,profile=high,stream-format=byte-stream ! filesink location="$work/clip.h264"
-    launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$cuda" ! flashvsr device=cuda ! fakesink sync=false
+    launch "nvh264dec to flashvsr" filesrc location="$work/clip.h264" ! h264parse ! nvh264dec ! "$in_cuda" ! flashvsr device=cuda ! fakesink sync=false
   fi
 fi
 
 # Pictures on one card, the model on the other, and back: the bytes of the first card by itself.
 if wanted two_gpus; then
-  cuda='video/x-raw(memory:CUDAMemory)'
   first=$(bytes "cuda:0" $(frames 60 480 270) ! flashvsr device=cuda:0 | tail -1)
   says() { [ "$first" = "$2" ] && same=true || same=false; echo "{\"element\":\"$1\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"; }
   says "cuda:1" "$(bytes "cuda:1" $(frames 60 480 270) ! flashvsr device=cuda:1 | tail -1)"
   for pair in "0 1" "1 0" "1 1"; do
     read -r pictures model <<< "$pair"
     says "pictures on $pictures, model on $model" "$(bytes "pictures on $pictures, model on $model" $(frames 60 480 270) ! \
-      cudaupload cuda-device-id=$pictures ! "$cuda" ! flashvsr device=cuda:$model ! cudadownload | tail -1)"
+      cudaupload cuda-device-id=$pictures ! "$in_cuda" ! flashvsr device=cuda:$model ! cudadownload | tail -1)"
   done
 fi
 
@@ -270,7 +269,6 @@ clip() {  # FRAMES WIDTH HEIGHT FILE
   LD_LIBRARY_PATH=$gst_libraries "$work/gst/usr/libexec/real/gst-launch-1.0" -q $(frames "$1" "$2" "$3"),framerate=30/1 ! x264enc speed-preset=ultrafast ! \
     video/x-h264,profile=constrained-baseline,stream-format=byte-stream ! filesink location="$4"
 }
-in_cuda='video/x-raw(memory:CUDAMemory)'
 last_stats() {  # LOG LABEL: the newest stats message of the element
   echo "$2: $(grep -o 'flashvsr-stats.*' "$1" | tail -1 | sed 's/(guint64)//g; s/(double)//g; s/(string)//g; s/\\//g' | cut -c1-900)" | tee -a "$out/element_stats.txt"
 }

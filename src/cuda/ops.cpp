@@ -10,7 +10,6 @@
 #include <torch/library.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -40,12 +39,8 @@ bool is_plain_bf16(const at::Tensor& x) {
 }
 
 void note_reference(const char* name, const at::Tensor& x) {
-  static const bool strict = [] {
-    const char* value = std::getenv("FLASHVSR_STRICT");
-    return value != nullptr && value[0] != '\0' && std::string(value) != "0";
-  }();
   // fp32 has no kernels by design: the reference is the implementation there.
-  FLASHVSR_CHECK(!strict || x.scalar_type() != at::kBFloat16, ErrorCode::kInternal, name, ": no kernel takes ",
+  FLASHVSR_CHECK(!ops::is_strict() || x.scalar_type() != at::kBFloat16, ErrorCode::kInternal, name, ": no kernel takes ",
                  x.sizes(), ", and FLASHVSR_STRICT is set");
   static std::mutex mutex;
   static std::set<std::string> said;

@@ -394,8 +394,7 @@ bool environment_is_set(const char* name) {
 // Says once, or refuses under FLASHVSR_STRICT, that a CUDA tensor meets the reference.
 void note_fallback(const char* name, const c10::OperatorHandle& op, const at::Tensor& x) {
   if (!x.is_cuda() || op.hasKernelForDispatchKey(c10::DispatchKey::CUDA)) return;
-  static const bool strict = environment_is_set("FLASHVSR_STRICT");
-  FLASHVSR_CHECK(!strict, ErrorCode::kInternal, name,
+  FLASHVSR_CHECK(!ops::is_strict(), ErrorCode::kInternal, name,
                  ": no own CUDA kernel is loaded and FLASHVSR_STRICT is set");
   static std::mutex mutex;
   static std::set<std::string> said;

@@ -173,11 +173,13 @@ void Upscaler::prepare_to_record(const at::Tensor& lq, const RunOptions& options
       options.record_stages && state.runs >= 2 && options.decoder == DecoderKind::kTc && !options.decode_stream &&
       (!config_.has_transformer ||
        (state.kv.storage() == CacheStorage::kDevice && state.kv.is_full(latents_of_run(state) / 2, options.kv_chunks)));
-  const AttentionOptions attention = attention_options(options, lq);
-  if (state.steady && (!may_record || state.steady->owner != &state || !state.steady->is_of(attention, options, lq))) {
+  if (!may_record) {
     state.steady.reset();
+    return;
   }
-  if (!may_record || state.steady) return;
+  const AttentionOptions attention = config_.has_transformer ? attention_options(options, lq) : AttentionOptions();
+  if (state.steady && (state.steady->owner != &state || !state.steady->is_of(attention, options, lq))) state.steady.reset();
+  if (state.steady) return;
   std::unique_ptr<StageGraphs> graphs = make_stage_graphs(device_, dtype_);
   if (!graphs) return;
   state.steady = std::make_shared<SteadyChunk>();
