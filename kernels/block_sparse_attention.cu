@@ -11,15 +11,18 @@ namespace {
 constexpr int kOrderThreads = 256;
 constexpr int kOrderChunk = 1024;
 
-__device__ int row_length(const int32_t* row_begin, int q_blocks, int item) {
+__device__ int row_length(const int32_t* row_begin, int shared_columns, int q_blocks, int item) {
+  if (row_begin == nullptr) {
+    return shared_columns;
+  }
   const int32_t* bounds = row_begin + item + item / q_blocks;
   return bounds[1] - bounds[0];
 }
 
 // One CTA ranks the rows of one group of heads: n^2 / 256 comparisons, a few microseconds.
 __global__ void __launch_bounds__(kOrderThreads)
-    attention_order_kernel(const int32_t* row_begin, int rows, int q_blocks, int group_rows, int ctas,
-                           AttentionCounter* counter, AttentionRow* order) {
+    attention_order_kernel(const int32_t* row_begin, int shared_columns, int rows, int q_blocks,
+                           int group_rows, int ctas, AttentionCounter* counter, AttentionRow* order) {
   __shared__ int lengths[kOrderChunk];
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -31,13 +34,13 @@ __global__ void __launch_bounds__(kOrderThreads)
   }
   for (int base = 0; base < count; base += kOrderThreads) {
     const int mine = base + threadIdx.x;
-    const int length = mine < count ? row_length(row_begin, q_blocks, first + mine) : 0;
+    const int length = mine < count ? row_length(row_begin, shared_columns, q_blocks, first + mine) : 0;
     int rank = 0;
     for (int chunk = 0; chunk < count; chunk += kOrderChunk) {
       const int chunk_count = min(kOrderChunk, count - chunk);
       __syncthreads();
       for (int i = threadIdx.x; i < chunk_count; i += kOrderThreads) {
-        lengths[i] = row_length(row_begin, q_blocks, first + chunk + i);
+        lengths[i] = row_length(row_begin, shared_columns, q_blocks, first + chunk + i);
       }
       __syncthreads();
       for (int i = 0; i < chunk_count; ++i) {
@@ -51,7 +54,7 @@ __global__ void __launch_bounds__(kOrderThreads)
       AttentionRow row;
       row.head = head;
       row.q_block = item - head * q_blocks;
-      row.begin = row_begin[item + head];
+      row.begin = row_begin != nullptr ? row_begin[item + head] : 0;
       row.length = rank / ctas % 2 == 0 ? length : -length;
       order[first + rank] = row;
     }
@@ -66,7 +69,7 @@ cudaError_t launch_order(const BlockSparseAttentionParams& params, int ctas, cud
   auto* counter = static_cast<AttentionCounter*>(params.workspace);
   auto* order = reinterpret_cast<AttentionRow*>(counter + 1);
   attention_order_kernel<<<(rows + group_rows - 1) / group_rows, kOrderThreads, 0, stream>>>(
-      params.row_begin, rows, params.q_blocks, group_rows, ctas, counter, order);
+      params.row_begin, params.shared_columns, rows, params.q_blocks, group_rows, ctas, counter, order);
   return cudaGetLastError();
 }
 

@@ -9,7 +9,8 @@
 //   value_ring, value_current                                      likewise
 //   slot_map       [slots]                 int32, device: where logical slot s lies;
 //                                          r >= 0 ring slot r, r < 0 current slot -1 - r
-//   row_begin      [heads][q_blocks + 1]   int32, offsets into `column`
+//   row_begin      [heads][q_blocks + 1]   int32, offsets into `column`; null: every row lists
+//                                          column[0] .. column[shared_columns - 1]
 //   column         [nnz]                   int32, logical key block = logical slot * windows + window
 //   output         as query; or, with raster_output, [frames][height][width][heads * head_dim] tokens
 //
@@ -70,6 +71,7 @@ struct BlockSparseAttentionParamsOf {
   int32_t ring_slots = 0;
   int32_t current_slots = 0;
   int32_t slots = 0;  // logical slots: entries of slot_map
+  int32_t shared_columns = 0;  // without row_begin only: at least 1, at most slots * windows
   float softmax_scale = 0.f;  // 1 / sqrt(head_dim) in the model
 
   bool raster_output = false;
@@ -79,6 +81,20 @@ struct BlockSparseAttentionParamsOf {
 
   AttentionKernel kernel = AttentionKernel::kAuto;
 };
+
+// Part of `column` that a row lists.
+struct AttentionRowSpan {
+  int32_t begin, end;
+};
+
+template <class Element>
+AttentionRowSpan attention_row(const BlockSparseAttentionParamsOf<Element>& params, int64_t head, int64_t q_block) {
+  if (params.row_begin == nullptr) {
+    return {0, params.shared_columns};
+  }
+  const int32_t* bounds = params.row_begin + head * (params.q_blocks + 1) + q_block;
+  return {bounds[0], bounds[1]};
+}
 
 using BlockSparseAttentionParams = BlockSparseAttentionParamsOf<uint16_t>;
 using BlockSparseAttentionParamsF32 = BlockSparseAttentionParamsOf<float>;

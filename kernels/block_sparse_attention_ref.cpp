@@ -63,8 +63,12 @@ int check(const BlockSparseAttentionParamsOf<Element>& params) {
     return kInvalidValue;
   }
   if (params.query == nullptr || params.output == nullptr || params.slot_map == nullptr ||
-      params.row_begin == nullptr || params.column == nullptr || misaligned(params.query) ||
-      misaligned(params.output)) {
+      params.column == nullptr || misaligned(params.query) || misaligned(params.output)) {
+    return kInvalidValue;
+  }
+  if (params.row_begin == nullptr &&
+      (params.shared_columns <= 0 ||
+       params.shared_columns > static_cast<int64_t>(params.slots) * params.windows)) {
     return kInvalidValue;
   }
   if (params.ring_slots > 0 && (params.key_ring == nullptr || params.value_ring == nullptr ||
@@ -100,10 +104,10 @@ int attend(const BlockSparseAttentionParamsOf<Element>& params) {
   std::vector<double> sum(dim);
   for (int64_t head = 0; head < params.heads; ++head) {
     for (int64_t q = 0; q < params.q_blocks; ++q) {
-      const int32_t* bounds = params.row_begin + head * (params.q_blocks + 1) + q;
+      const AttentionRowSpan span = attention_row(params, head, q);
       key_row.clear();
       value_row.clear();
-      for (int32_t pair = bounds[0]; pair < bounds[1]; ++pair) {
+      for (int32_t pair = span.begin; pair < span.end; ++pair) {
         const int64_t slot = params.slot_map[params.column[pair] / params.windows];
         const int64_t window = params.column[pair] % params.windows;
         const bool in_ring = slot >= 0;

@@ -274,9 +274,9 @@ void attend_row(const BlockSparseAttentionParamsOf<Element>& params, int64_t row
   const int64_t head = row / params.q_blocks, q = row % params.q_blocks;
   const int dim = params.head_dim;
   const int64_t pitch = int64_t{params.heads} * dim;
-  const int32_t* bounds = params.row_begin + head * (params.q_blocks + 1) + q;
+  const AttentionRowSpan span = attention_row(params, head, q);
   Element* output = params.output + head * dim;
-  if (bounds[0] == bounds[1]) {
+  if (span.begin == span.end) {
     for (int p = 0; p < kAttentionBlock; ++p) {
       Element* out = output + output_token(params, q, p) * pitch;
       for (int c = 0; c < dim; c += kLanes) {
@@ -295,7 +295,7 @@ void attend_row(const BlockSparseAttentionParamsOf<Element>& params, int64_t row
       }
     }
   }
-  for (int32_t pair = bounds[0]; pair < bounds[1]; ++pair) {
+  for (int32_t pair = span.begin; pair < span.end; ++pair) {
     attend_block<Math>(params, params.column[pair], head, w);
   }
   for (int first = 0; first < kAttentionBlock; first += kLanes) {

@@ -37,6 +37,7 @@ struct AttentionShape {
   double density;        // of kept pairs; 0: every row empty, 1: every row full
   float amplitude = 1.f; // of q and k
   bool raster = false;
+  bool shared = false;   // every row lists the same blocks, and row_begin is null
 };
 
 struct AttentionProblem {
@@ -84,6 +85,10 @@ struct AttentionProblem {
                 ? shape.density
                 : (uniform(random) < 0.15 ? 0 : shape.density * 2 * uniform(random));
         std::vector<char> row(k_blocks, 0);
+        if (shape.shared && !kept.empty()) {
+          kept.push_back(kept.front());
+          continue;
+        }
         for (int k = 0; k < k_blocks; ++k) {
           if (uniform(random) < row_density) {
             row[k] = 1;
@@ -105,7 +110,8 @@ struct AttentionProblem {
     params.key_current = shape.current_slots > 0 ? key_current.data() : nullptr;
     params.value_current = shape.current_slots > 0 ? value_current.data() : nullptr;
     params.slot_map = slot_map.data();
-    params.row_begin = row_begin.data();
+    params.row_begin = shape.shared ? nullptr : row_begin.data();
+    params.shared_columns = shape.shared ? row_begin[1] : 0;
     params.column = column.data();
     params.output = output.data();
     params.heads = shape.heads;
@@ -134,7 +140,8 @@ inline const std::vector<AttentionShape>& awkward_attention_shapes() {
       {1, 128, 2, 2, 1, 3, 1, 1.0},          {2, 64, 1, 2, 3, 0, 3, 0.6},
       {5, 128, 1, 2, 3, 0, 3, 0.5, 1.f, true}, {3, 64, 2, 3, 1, 1, 1, 0.3, 1.f, true},
       {2, 128, 1, 2, 1, 2, 1, 0.5, 8.f},     {2, 64, 1, 2, 1, 2, 1, 0.5, 0.01f},
-      {2, 128, 3, 1, 1, 3, 1, 0.08},
+      {2, 128, 3, 1, 1, 3, 1, 0.08},         {2, 128, 1, 4, 5, 0, 1, 1.0, 1.f, false, true},
+      {3, 64, 1, 3, 2, 1, 1, 1.0, 1.f, false, true}, {1, 128, 1, 1, 3, 0, 1, 1.0, 1.f, true, true},
   };
   return shapes;
 }

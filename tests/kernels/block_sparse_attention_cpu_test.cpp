@@ -61,6 +61,7 @@ class Values<float> {
     params.ring_slots = from.ring_slots;
     params.current_slots = from.current_slots;
     params.slots = from.slots;
+    params.shared_columns = from.shared_columns;
     params.softmax_scale = from.softmax_scale;
     params.raster_output = from.raster_output;
     params.frames = from.frames;

@@ -28,7 +28,7 @@ class DeviceProblem {
     params.key_current = copy(problem.key_current);
     params.value_current = copy(problem.value_current);
     params.slot_map = copy(problem.slot_map);
-    params.row_begin = copy(problem.row_begin);
+    params.row_begin = problem.params.row_begin != nullptr ? copy(problem.row_begin) : nullptr;
     params.column = copy(problem.column);
     elements_ = problem.output.size();
     params.output = copy(std::vector<uint16_t>(elements_ + kGuard, 0xffff));

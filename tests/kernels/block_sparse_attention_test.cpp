@@ -162,6 +162,8 @@ TEST(BlockSparseAttention, BadArgumentsAreRefused) {
   EXPECT_TRUE(refused([](P& p) { p.frames = 4; }));
   EXPECT_TRUE(refused([](P& p) { p.width = 12; }));
   EXPECT_TRUE(refused([](P& p) { p.windows = 1 << 24, p.slots = 2; }));
+  EXPECT_TRUE(refused([](P& p) { p.row_begin = nullptr, p.shared_columns = p.slots * p.windows + 1; }));
+  EXPECT_FALSE(refused([](P& p) { p.row_begin = nullptr, p.shared_columns = 1; }));
   // A side without slots needs no pointer.
   EXPECT_FALSE(refused([](P& p) { p.ring_slots = 0, p.key_ring = p.value_ring = nullptr; }));
 }
