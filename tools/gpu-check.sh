@@ -21,12 +21,12 @@ if [ "$mode" = pack ]; then
   build=${3:-$here/build-cuda}
   mkdir -p "$folder/lib" "$folder/bin"
   ninja -C "$build" gst/libgstflashvsr.so src/libflashvsr.so src/cuda/libflashvsr_cuda.so tests/parity/parity_test tests/bench/pipeline_bench \
-    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/bench/plans_bench \
+    tests/bench/kernels_bench tests/bench/element_bench tests/bench/streams_bench tests/bench/plans_bench tests/bench/linear_bench \
     tests/cuda/cuda_ops_gpu_test tests/cuda/cuda_stages_gpu_test \
-    tests/kernels/kernels_{block_mask,pack_frames,finish_frames,wavelet_color}_gpu_test
+    tests/kernels/kernels_{block_mask,linear,pack_frames,finish_frames,wavelet_color}_gpu_test
   cp "$build"/gst/libgstflashvsr.so "$build"/src/libflashvsr.so "$build"/src/cuda/libflashvsr_cuda.so "$folder/lib/"
-  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,element,streams,plans}_bench \
-    "$build"/tests/cuda/cuda_{ops,stages}_gpu_test "$build"/tests/kernels/kernels_{block_mask,pack_frames,finish_frames,wavelet_color}_gpu_test "$folder/bin/"
+  cp "$build"/tests/parity/parity_test "$build"/tests/bench/{pipeline,kernels,linear,element,streams,plans}_bench \
+    "$build"/tests/cuda/cuda_{ops,stages}_gpu_test "$build"/tests/kernels/kernels_{block_mask,linear,pack_frames,finish_frames,wavelet_color}_gpu_test "$folder/bin/"
   (cd "$here" && "${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}" -std=c++17 -O3 -I. -DFLASHVSR_HAVE_SM90A \
     -gencode=arch=compute_90a,code=sm_90a -o "$(realpath "$folder")/bin/attention_bench" tests/bench/attention_bench.cu \
     kernels/block_sparse_attention{.cu,_sm80.cu,_sm90.cu,_ref.cpp})
@@ -99,7 +99,7 @@ if wanted sanitizers; then
   FLASHVSR_REQUIRE_GPU=1 PYTORCH_ALLOC_CONF=expandable_segments:False gpu 60 compute-sanitizer --tool memcheck --error-exitcode 9 \
     "$folder/bin/cuda_stages_gpu_test" > "$out/sanitizer_stages.log" 2>&1 || echo "memcheck of recorded stages: status $?"
   echo "memcheck, recorded stages: $(grep 'ERROR SUMMARY' "$out/sanitizer_stages.log" | tail -1)"
-  for kernel in block_mask pack_frames finish_frames wavelet_color; do
+  for kernel in block_mask linear pack_frames finish_frames wavelet_color; do
     program=$folder/bin/kernels_${kernel}_gpu_test log=$out/kernel_$kernel.log
     FLASHVSR_REQUIRE_GPU=1 gpu 60 "$program" > "$log" 2>&1 || echo "$kernel failed"
     FLASHVSR_REQUIRE_GPU=1 gpu 30 compute-sanitizer --tool racecheck --error-exitcode 9 "$program" > "$log.racecheck" 2>&1 || echo "$kernel, racecheck: status $?"
@@ -119,6 +119,7 @@ fi
 
 if wanted kernels; then
   for part in rows mask pack planes pictures; do gpu 60 "$folder/bin/kernels_bench" $part | tee -a "$out/kernels.jsonl" || echo "failed: kernels $part"; done
+  FLASHVSR_BENCH_COMMIT=$commit gpu 90 "$folder/bin/linear_bench" bf16 | tee -a "$out/kernels.jsonl" || echo "failed: linear"
   gpu 90 "$folder/bin/attention_bench" sm90 | tee -a "$out/kernels.jsonl" || echo "failed: attention"
 fi
 if wanted peers; then
