@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// A block takes a quarter of a window of q, k or v, a warp four of its tokens. The token's angles serve all heads,
+// A block takes half or a quarter of a window of q, k or v, a warp eight or four of its tokens. The token's angles serve all heads,
 // and because 32 pieces are a whole number of heads, a lane needs only four of them. Sums for the window means stay
 // in registers, meet in shared memory, and a second small kernel adds the quarters.
 #include "kernels/norm_rope_window.h"
@@ -12,10 +12,13 @@ namespace {
 
 using namespace rows;
 
-constexpr int kSplits = 4, kTokens = 128 / kSplits / kWarps;
+// Blocks of a window. Few windows want many blocks; many want little besides the tokens: each warp fills its pipeline and
+// gives its sums away once.
+constexpr int kMostSplits = 4, kFewWindows = 60;
 
-template <int kPieces>
+template <int kPieces, int kSplits>
 __global__ void __launch_bounds__(kWarps * 32, 2) norm_rope_window_kernel(const NormRopeWindowParams p) {
+  constexpr int kTokens = 128 / kSplits / kWarps;
   extern __shared__ float shared[];  // [kWarps][dim]
   const int window = blockIdx.x, split = blockIdx.y, part = blockIdx.z;
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
@@ -31,7 +34,7 @@ __global__ void __launch_bounds__(kWarps * 32, 2) norm_rope_window_kernel(const 
   };
   uint4 next[kPieces];
   const auto fetch = [&](int n) {
-    const uint16_t* in = p.qkv + token_at(n) * 3 * p.dim + part * p.dim;
+    const uint16_t* in = p.qkv + (token_at(n) * gridDim.z + part) * p.dim;
 #pragma unroll
     for (int j = 0; j < kPieces; ++j) {
       const int c = (j * 32 + lane) * 8;
@@ -59,9 +62,13 @@ __global__ void __launch_bounds__(kWarps * 32, 2) norm_rope_window_kernel(const 
     float cosine[4], sine[4];
     const int64_t angles = token_at(n) * half + angle;
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      cosine[e] = static_cast<float>(p.cosine[angles + e]);
-      sine[e] = static_cast<float>(p.sine[angles + e]);
+    for (int e = 0; e < 4; e += 2) {
+      const double2 cosines = *reinterpret_cast<const double2*>(p.cosine + angles + e);
+      const double2 sines = *reinterpret_cast<const double2*>(p.sine + angles + e);
+      cosine[e] = static_cast<float>(cosines.x);
+      cosine[e + 1] = static_cast<float>(cosines.y);
+      sine[e] = static_cast<float>(sines.x);
+      sine[e + 1] = static_cast<float>(sines.y);
     }
     float squares = 0.f;
 #pragma unroll
@@ -115,6 +122,7 @@ __global__ void __launch_bounds__(kWarps * 32, 2) norm_rope_window_kernel(const 
   }
 }
 
+template <int kSplits>
 __global__ void window_mean_kernel(const NormRopeWindowParams p, int windows) {
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t count = int64_t(windows) * p.dim;
@@ -132,27 +140,30 @@ __global__ void window_mean_kernel(const NormRopeWindowParams p, int windows) {
 }  // namespace
 
 size_t norm_rope_window_workspace_bytes(const NormRopeWindowParams& p) {
-  return size_t(2) * kSplits * (size_t(p.frames) * p.height * p.width / 128) * p.dim * sizeof(float);
+  return size_t(2) * kMostSplits * (size_t(p.frames) * p.height * p.width / 128) * p.dim * sizeof(float);
+}
+
+template <int kSplits>
+static int launch(const NormRopeWindowParams& p, int windows, cudaStream_t stream) {
+  const dim3 grid(windows, kSplits, p.v ? 3 : 2);
+  const size_t shared = size_t(kWarps) * p.dim * sizeof(float);
+  if (p.dim <= 256) {
+    norm_rope_window_kernel<1, kSplits><<<grid, kWarps * 32, shared, stream>>>(p);
+  } else {
+    norm_rope_window_kernel<6, kSplits><<<grid, kWarps * 32, shared, stream>>>(p);
+  }
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess || !p.q_mean) return error;
+  const int64_t count = int64_t(2) * windows * p.dim;
+  window_mean_kernel<kSplits><<<unsigned((count + 255) / 256), 256, 0, stream>>>(p, windows);
+  return cudaGetLastError();
 }
 
 int launch_norm_rope_window(const NormRopeWindowParams& p, void* stream) {
   if (check_norm_rope_window(p)) return cudaErrorInvalidValue;
-  const auto s = static_cast<cudaStream_t>(stream);
   const int windows = p.frames / 2 * (p.height / 8) * (p.width / 8);
-  const dim3 grid(windows, kSplits, 3);
-  const size_t shared = size_t(kWarps) * p.dim * sizeof(float);
-  if (p.dim <= 256) {
-    norm_rope_window_kernel<1><<<grid, kWarps * 32, shared, s>>>(p);
-  } else {
-    norm_rope_window_kernel<6><<<grid, kWarps * 32, shared, s>>>(p);
-  }
-  cudaError_t error = cudaGetLastError();
-  if (error == cudaSuccess && p.q_mean) {
-    const int64_t count = int64_t(2) * windows * p.dim;
-    window_mean_kernel<<<unsigned((count + 255) / 256), 256, 0, s>>>(p, windows);
-    error = cudaGetLastError();
-  }
-  return error;
+  const auto s = static_cast<cudaStream_t>(stream);
+  return windows < kFewWindows ? launch<kMostSplits>(p, windows, s) : launch<2>(p, windows, s);
 }
 
 }  // namespace flashvsr

@@ -4,7 +4,8 @@
 //   q, k = rope(round(round(x * rsqrt(mean(x^2) + eps)) * weight)), v as it is; all three in window order;
 //   means of q and k over each window.
 //
-//   qkv              [frames*height*width][3*dim]   bf16, tokens in raster order, q, k, v side by side
+//   qkv              [frames*height*width][3*dim]   bf16, tokens in raster order, q, k, v side by side; without v
+//                    (null, when linear has put it in its place) [frames*height*width][2*dim]
 //   q_weight, k_weight   [dim]                       bf16; the norm runs over the whole dim, before heads split
 //   cosine, sine     [tokens][head_dim/2]            double; pair p of a head is turned by angle p of its token
 //   q, k, v          [windows][128][dim]             bf16; window (t/2, y/8, x/8), token (t%2, y%8, x%8)
@@ -12,7 +13,7 @@
 //   workspace        norm_rope_window_workspace_bytes(), contents irrelevant; null without means
 //
 // Rounding: as written, then one after the rotation (fp32 rotation: within the last bit of the double one).
-// Deterministic: sums of a window are added in a fixed order. Cost: memory bound, 6 * tokens * dim * 2 bytes.
+// Deterministic: sums of a window are added in a fixed order. Cost: memory bound, 12 * tokens * dim bytes, 8 without v.
 // Limits: dim a multiple of 8 up to 1536 (and of head_dim), head_dim 64 or 128; frames even, height and width
 // multiples of 8; pointers 16-byte aligned.
 // Errors: cudaErrorInvalidValue's value (1) for arguments, else what the launch said.

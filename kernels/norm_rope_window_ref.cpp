@@ -12,10 +12,10 @@ int check_norm_rope_window(const NormRopeWindowParams& p) {
   for (const void* pointer : {static_cast<const void*>(p.qkv), static_cast<const void*>(p.q_weight),
                               static_cast<const void*>(p.k_weight), static_cast<const void*>(p.cosine),
                               static_cast<const void*>(p.sine), static_cast<const void*>(p.q),
-                              static_cast<const void*>(p.k), static_cast<const void*>(p.v)}) {
+                              static_cast<const void*>(p.k)}) {
     if (!pointer || reinterpret_cast<uintptr_t>(pointer) & 15) return 1;
   }
-  if ((reinterpret_cast<uintptr_t>(p.q_mean) | reinterpret_cast<uintptr_t>(p.k_mean) |
+  if ((reinterpret_cast<uintptr_t>(p.v) | reinterpret_cast<uintptr_t>(p.q_mean) | reinterpret_cast<uintptr_t>(p.k_mean) |
        reinterpret_cast<uintptr_t>(p.workspace)) & 15) {
     return 1;
   }
@@ -36,8 +36,9 @@ int norm_rope_window_ref(const NormRopeWindowParams& p) {
       const int t = window / (rows * columns) * 2 + i / 64;
       const int y = window / columns % rows * 8 + i / 8 % 8, x = window % columns * 8 + i % 8;
       const int64_t token = (int64_t{t} * p.height + y) * p.width + x;
-      for (int part = 0; part < 3; ++part) {
-        const uint16_t* in = p.qkv + token * 3 * p.dim + part * p.dim;
+      const int parts = p.v ? 3 : 2;
+      for (int part = 0; part < parts; ++part) {
+        const uint16_t* in = p.qkv + token * parts * p.dim + part * p.dim;
         uint16_t* out = (part == 0 ? p.q : part == 1 ? p.k : p.v) + (int64_t{window} * 128 + i) * p.dim;
         if (part == 2) {
           for (int c = 0; c < p.dim; ++c) out[c] = in[c];

@@ -133,42 +133,48 @@ void bench_rows() {
   const int64_t tokens = 8448, dim = 1536;
   // Several sets, so that L2 does not hold what the model would have evicted.
   constexpr int kSets = 4;
+  const size_t most = 3 * size_t(tokens);  // of a first chunk
   std::vector<std::unique_ptr<Buffer<uint16_t>>> qkv, q, k, v;
   for (int i = 0; i < kSets; ++i) {
-    qkv.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim * 3));
+    qkv.push_back(std::make_unique<Buffer<uint16_t>>(most * dim * 3));
     qkv.back()->fill(noise);
-    q.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
-    k.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
-    v.push_back(std::make_unique<Buffer<uint16_t>>(tokens * dim));
+    q.push_back(std::make_unique<Buffer<uint16_t>>(most * dim));
+    k.push_back(std::make_unique<Buffer<uint16_t>>(most * dim));
+    v.push_back(std::make_unique<Buffer<uint16_t>>(most * dim));
   }
   Buffer<uint16_t> weight(noise);
-  Buffer<double> cosine(tokens * 64), sine(tokens * 64);
+  Buffer<double> cosine(most * 64), sine(most * 64);
   cosine.fill(std::vector<double>(1024, 0.6));
   sine.fill(std::vector<double>(1024, 0.8));
-  Buffer<uint16_t> q_mean(66 * dim), k_mean(66 * dim);
-  NormRopeWindowParams n;
-  n.frames = 2;
-  n.height = 48;
-  n.width = 88;
-  n.dim = dim;
-  n.head_dim = 128;
-  n.eps = 1e-6f;
-  Buffer<uint8_t> workspace(norm_rope_window_workspace_bytes(n));
-  n.q_weight = n.k_weight = weight.get();
-  n.cosine = cosine.get();
-  n.sine = sine.get();
-  n.q_mean = q_mean.get();
-  n.k_mean = k_mean.get();
-  n.workspace = workspace.get();
+  Buffer<uint16_t> q_mean(3 * 66 * dim), k_mean(3 * 66 * dim);
   int turn = 0;
-  report("norm_rope_window", "8448 x 1536", time_ms([&] {
-           const int i = turn++ % kSets;
-           n.qkv = qkv[i]->get();
-           n.q = q[i]->get();
-           n.k = k[i]->get();
-           n.v = v[i]->get();
-           check(launch_norm_rope_window(n, nullptr), "norm_rope_window");
-         }, 20), 0, 12.0 * tokens * dim);
+  const auto rope = [&](const char* name, int frames, bool has_value) {
+    NormRopeWindowParams n;
+    n.frames = frames;
+    n.height = 48;
+    n.width = 88;
+    n.dim = dim;
+    n.head_dim = 128;
+    n.eps = 1e-6f;
+    Buffer<uint8_t> workspace(norm_rope_window_workspace_bytes(n));
+    n.q_weight = n.k_weight = weight.get();
+    n.cosine = cosine.get();
+    n.sine = sine.get();
+    n.q_mean = q_mean.get();
+    n.k_mean = k_mean.get();
+    n.workspace = workspace.get();
+    report("norm_rope_window", name, time_ms([&] {
+             const int i = turn++ % kSets;
+             n.qkv = qkv[i]->get();
+             n.q = q[i]->get();
+             n.k = k[i]->get();
+             n.v = has_value ? v[i]->get() : nullptr;
+             check(launch_norm_rope_window(n, nullptr), "norm_rope_window");
+           }, 20), 0, (has_value ? 12.0 : 8.0) * (frames / 2) * tokens * dim);
+  };
+  rope("8448 x 1536", 2, true);
+  rope("8448 x 1536, q and k", 2, false);
+  rope("25344 x 1536, q and k", 6, false);
 
   const auto rows = [&](const char* name, RowNorm norm, bool add, double passes) {
     LayerNormModulateParams p;
