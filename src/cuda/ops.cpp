@@ -25,6 +25,7 @@
 #include "kernels/conv_nhwc.h"
 #include "kernels/conv_to_planes.h"
 #include "kernels/layer_norm_modulate.h"
+#include "kernels/linear.h"
 #include "kernels/norm_rope_window.h"
 #include "kernels/pack_frames.h"
 #include "kernels/philox_noise.h"
@@ -80,6 +81,9 @@ class DerivedWeights {
   std::mutex mutex_;
   std::map<Key, Entry> entries_;
 };
+
+// Variants below this one are packed_weight's.
+constexpr int64_t kPromptPlaces = 8;
 
 DerivedWeights& derived_weights() {
   static DerivedWeights* weights = new DerivedWeights;  // outlives every tensor
@@ -266,39 +270,86 @@ at::Tensor scaled_linear(const at::Tensor& x, const at::Tensor& x_scale, const a
                         at::kBFloat16, /*use_fast_accum=*/true);
 }
 
+// Below this share of useful work cuBLASLt is quicker: 8448 x 1536 has 1.0, 1920 x 8960 .80 (and takes a tenth longer).
+constexpr double kLinearShare = 0.88;
+
+// Whether kernels/linear takes these rows here; what it does not take is cuBLASLt's, which is no fallback to the reference.
+bool linear_fits(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return x.dim() == 2 && x.is_contiguous() && weight.is_contiguous() && weight.scalar_type() == at::kBFloat16 &&
+         bias.scalar_type() == at::kBFloat16 && !(at::GradMode::is_enabled() && weight.requires_grad()) && x.size(0) > 0 &&
+         x.size(1) % 64 == 0 && weight.size(0) % 8 == 0 &&
+         linear_share(x.size(0), static_cast<int32_t>(weight.size(0))) >= kLinearShare;
+}
+
+LinearParams linear_params(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  LinearParams p;
+  p.x = bits(x);
+  p.weight = bits(weight);
+  p.bias = bits(bias);
+  p.rows = x.size(0);
+  p.in = static_cast<int32_t>(x.size(1));
+  p.out = static_cast<int32_t>(weight.size(0));
+  return p;
+}
+
 at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!is_plain_bf16(x) || x.dim() != 2) {
     note_reference("linear_gelu", x);
     return reference::linear_gelu(x, weight, bias);
   }
+  const CUDAGuard guard(x.device());
+  if (linear_fits(x, weight, bias)) {
+    const at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
+    LinearParams p = linear_params(x, weight, bias);
+    p.output = mutable_bits(out);
+    p.gelu = true;
+    check(launch_linear(p, stream()), "linear_gelu");
+    return out;
+  }
   // cuBLASLt with its GELU epilogue, which is the tanh form.
   return at::_addmm_activation(bias, x, weight.t(), 1, 1, /*use_gelu=*/true);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> norm_rope_window(
-    const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps, int64_t heads, int64_t f,
-    int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin, const Maybe& key_place, const Maybe& value_place) {
-  const int64_t dim = qkv.size(1) / 3, head_dim = dim / heads;
-  NormRopeWindowParams p;
-  p.frames = static_cast<int32_t>(f);
-  p.height = static_cast<int32_t>(h);
-  p.width = static_cast<int32_t>(w);
-  p.dim = static_cast<int32_t>(dim);
-  p.head_dim = static_cast<int32_t>(head_dim);
-  p.eps = static_cast<float>(eps);
-  if (!is_plain_bf16(qkv) || !qkv.is_contiguous() || (head_dim != 64 && head_dim != 128) || dim > 1536 ||
-      cos.scalar_type() != at::kDouble || !cos.is_contiguous() || !sin.is_contiguous()) {
-    note_reference("norm_rope_window", qkv);
-    const at::Tensor none;
-    WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin,
-                                                {key_place.value_or(none), value_place.value_or(none)});
-    return {r.q, r.k, r.v, r.q_mean, r.k_mean};
+std::tuple<at::Tensor, at::Tensor> linear_residual_norm(const at::Tensor& a, const at::Tensor& weight, const at::Tensor& bias,
+                                                        const at::Tensor& x, const Maybe& gate, const at::Tensor& scale,
+                                                        const at::Tensor& shift, double eps, bool affine) {
+  const CUDAGuard guard(x.device());
+  if (!rows_fit(x) || !is_plain_bf16(a) || !linear_fits(a, weight, bias)) {
+    return residual_norm(x, at::linear(a, weight, bias), gate, scale, shift, eps, affine);
   }
-  const CUDAGuard guard(qkv.device());
-  const int64_t windows = f * h * w / 128;
-  const at::Tensor q = at::empty({windows, 128, dim}, qkv.options());
-  const at::Tensor k = key_place ? *key_place : at::empty_like(q), v = value_place ? *value_place : at::empty_like(q);
+  const at::Tensor sum = at::empty_like(x);
+  LinearParams p = linear_params(a, weight, bias);
+  p.residual = bits(x);
+  p.gate = bits(gate);
+  p.output = mutable_bits(sum);
+  check(launch_linear(p, stream()), "linear_residual_norm");
+  return {sum, row_norm(sum, scale, &shift, eps, affine ? RowNorm::kAffine : RowNorm::kModulate)};
+}
+
+using Windowed = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+bool rope_fits(const at::Tensor& x, int64_t dim, int64_t heads, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t head_dim = dim / heads;
+  return is_plain_bf16(x) && x.is_contiguous() && (head_dim == 64 || head_dim == 128) && dim <= 1536 &&
+         cos.scalar_type() == at::kDouble && cos.is_contiguous() && sin.is_contiguous();
+}
+
+// qkv [S, 3D], or [S, 2D] when `value` is there already.
+Windowed rope_window(const at::Tensor& qkv, const Maybe& value, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,
+                     int64_t heads, const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin, const Maybe& key_place,
+                     const Maybe& value_place) {
+  const int64_t dim = q_weight.size(0), windows = grid.tokens() / kAttentionBlock;
+  const at::Tensor q = at::empty({windows, kAttentionBlock, dim}, qkv.options());
+  const at::Tensor k = key_place ? *key_place : at::empty_like(q);
+  const at::Tensor v = value ? *value : value_place ? *value_place : at::empty_like(q);
   const at::Tensor q_mean = at::empty({windows, dim}, qkv.options()), k_mean = at::empty_like(q_mean);
+  NormRopeWindowParams p;
+  p.frames = static_cast<int32_t>(grid.f);
+  p.height = static_cast<int32_t>(grid.h);
+  p.width = static_cast<int32_t>(grid.w);
+  p.dim = static_cast<int32_t>(dim);
+  p.head_dim = static_cast<int32_t>(dim / heads);
+  p.eps = static_cast<float>(eps);
   const at::Tensor workspace = at::empty({static_cast<int64_t>(norm_rope_window_workspace_bytes(p))},
                                          qkv.options().dtype(at::kByte));
   p.qkv = bits(qkv);
@@ -308,12 +359,48 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> norm_rope
   p.sine = sin.data_ptr<double>();
   p.q = mutable_bits(q);
   p.k = mutable_bits(k);
-  p.v = mutable_bits(v);
+  p.v = value ? nullptr : mutable_bits(v);
   p.q_mean = mutable_bits(q_mean);
   p.k_mean = mutable_bits(k_mean);
   p.workspace = workspace.data_ptr();
   check(launch_norm_rope_window(p, stream()), "norm_rope_window");
   return {q, k, v, q_mean, k_mean};
+}
+
+Windowed norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight, const at::Tensor& k_weight, double eps, int64_t heads,
+                          int64_t f, int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin, const Maybe& key_place,
+                          const Maybe& value_place) {
+  if (!rope_fits(qkv, q_weight.size(0), heads, cos, sin)) {
+    note_reference("norm_rope_window", qkv);
+    const at::Tensor none;
+    WindowedQkv r = reference::norm_rope_window(qkv, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin,
+                                                {key_place.value_or(none), value_place.value_or(none)});
+    return {r.q, r.k, r.v, r.q_mean, r.k_mean};
+  }
+  const CUDAGuard guard(qkv.device());
+  return rope_window(qkv, {}, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin, key_place, value_place);
+}
+
+// Values go from the product to their places at once; queries and keys by way of their norms.
+Windowed qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& q_weight,
+                    const at::Tensor& k_weight, double eps, int64_t heads, int64_t f, int64_t h, int64_t w, const at::Tensor& cos,
+                    const at::Tensor& sin, const Maybe& key_place, const Maybe& value_place) {
+  const int64_t dim = q_weight.size(0);
+  const CUDAGuard guard(x.device());
+  if (!rope_fits(x, dim, heads, cos, sin) || !linear_fits(x, weight, bias) || dim % 64 != 0) {
+    return norm_rope_window(at::linear(x, weight, bias), q_weight, k_weight, eps, heads, f, h, w, cos, sin, key_place, value_place);
+  }
+  const at::Tensor qk = at::empty({x.size(0), 2 * dim}, x.options());
+  const at::Tensor v = value_place ? *value_place : at::empty({x.size(0) / kAttentionBlock, kAttentionBlock, dim}, x.options());
+  LinearParams p = linear_params(x, weight, bias);
+  p.output = mutable_bits(qk);
+  p.windowed = mutable_bits(v);
+  p.split = static_cast<int32_t>(2 * dim);
+  p.frames = static_cast<int32_t>(f);
+  p.height = static_cast<int32_t>(h);
+  p.width = static_cast<int32_t>(w);
+  check(launch_linear(p, stream()), "qkv_window");
+  return rope_window(qk, v, q_weight, k_weight, eps, heads, {f, h, w}, cos, sin, key_place, {});
 }
 
 std::tuple<at::Tensor, at::Tensor> block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
@@ -394,6 +481,46 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, co
                 q.options().dtype(at::kByte));
   p.workspace = workspace.data_ptr();
   check(launch_block_sparse_attention(p, stream()), "block_sparse_attention");
+  return out;
+}
+
+// Whole blocks of queries and of prompt go through the block-sparse kernel, each row listing all of the prompt.
+at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at::Tensor& value, int64_t heads) {
+  const int64_t tokens = q.size(0), prompt = key.size(0), head_dim = q.size(1) / heads;
+  if (!is_plain_bf16(q) || !q.is_contiguous() || !key.is_contiguous() || !value.is_contiguous() ||
+      tokens % kAttentionBlock != 0 || prompt % kAttentionBlock != 0 || (head_dim != 64 && head_dim != 128)) {
+    note_reference("cross_attention", q);
+    return reference::cross_attention(q, key, value, heads);
+  }
+  const CUDAGuard guard(q.device());
+  const int64_t blocks = prompt / kAttentionBlock;
+  // The one slot lies in `key`; its blocks in order.
+  const at::Tensor places = derived_weights().get(key, kPromptPlaces, [&] {
+    std::vector<int32_t> values{-1};
+    for (int64_t i = 0; i < blocks; ++i) values.push_back(static_cast<int32_t>(i));
+    return at::tensor(values, at::kInt).to(key.device());
+  });
+  const at::Tensor out = at::empty_like(q);
+  BlockSparseAttentionParams p;
+  p.query = bits(q);
+  p.key_current = bits(key);
+  p.value_current = bits(value);
+  p.slot_map = places.data_ptr<int32_t>();
+  p.column = places.data_ptr<int32_t>() + 1;
+  p.shared_columns = static_cast<int32_t>(blocks);
+  p.output = mutable_bits(out);
+  p.heads = static_cast<int32_t>(heads);
+  p.head_dim = static_cast<int32_t>(head_dim);
+  p.q_blocks = static_cast<int32_t>(tokens / kAttentionBlock);
+  p.windows = static_cast<int32_t>(blocks);
+  p.current_slots = 1;
+  p.slots = 1;
+  p.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  const at::Tensor workspace =
+      at::empty({static_cast<int64_t>(block_sparse_attention_workspace_bytes(p.heads, p.q_blocks))},
+                q.options().dtype(at::kByte));
+  p.workspace = workspace.data_ptr();
+  check(launch_block_sparse_attention(p, stream()), "cross_attention");
   return out;
 }
 
@@ -793,14 +920,17 @@ TORCH_LIBRARY_IMPL(flashvsr, FLASHVSR_KERNEL_DEVICE, m) {
   m.impl("layer_norm_affine", layer_norm_affine);
   m.impl("gated_residual", gated_residual);
   m.impl("residual_norm", residual_norm);
+  m.impl("linear_residual_norm", linear_residual_norm);
   m.impl("residual_norm8", residual_norm8);
   m.impl("quantize_rows", quantize_rows);
   m.impl("scaled_linear", scaled_linear);
   m.impl("linear_gelu", linear_gelu);
   m.impl("norm_rope_window", norm_rope_window);
+  m.impl("qkv_window", qkv_window);
   m.impl("rms_norm_rows", rms_norm_rows);
   m.impl("block_mask", block_mask);
   m.impl("block_sparse_attention", block_sparse_attention);
+  m.impl("cross_attention", cross_attention);
   m.impl("projector_input", projector_input);
   m.impl("projector_conv", projector_conv);
   m.impl("decoder_input", decoder_input);

@@ -37,15 +37,19 @@ at::Tensor Linear::operator()(const Activation& x) const {
   return ops::scaled_linear(value, scale, weight8, scale8, bias);
 }
 
-at::Tensor SelfAttention::forward(Activation x, int64_t layer,
-                                  const AttentionContext& context, int64_t heads, double eps,
-                                  KvCache& cache) const {
+at::Tensor SelfAttention::attend(Activation x, int64_t layer, const AttentionContext& context, int64_t heads, double eps,
+                                 KvCache& cache) const {
   const TokenGrid& grid = context.grid;
-  at::Tensor rows = qkv(x);
-  x = Activation(at::Tensor());
-  WindowedQkv now = ops::norm_rope_window(rows, norm_q, norm_k, eps, heads, grid, context.cos, context.sin,
-                                          cache.place(layer, grid.f / 2));
-  rows.reset();
+  const KvPlace place = cache.place(layer, grid.f / 2);
+  WindowedQkv now;
+  if (qkv.is_quantized()) {
+    at::Tensor rows = qkv(x);
+    x = Activation(at::Tensor());
+    now = ops::norm_rope_window(rows, norm_q, norm_k, eps, heads, grid, context.cos, context.sin, place);
+  } else {
+    now = ops::qkv_window(x.value, qkv.weight, qkv.bias, norm_q, norm_k, eps, heads, grid, context.cos, context.sin, place);
+    x = Activation(at::Tensor());
+  }
   const KvRing& past = cache.layer(layer);
   const int64_t windows = grid.blocks().windows();
   const int64_t slots = static_cast<int64_t>(context.slot_map.size());
@@ -57,18 +61,14 @@ at::Tensor SelfAttention::forward(Activation x, int64_t layer,
   const at::Tensor attended = ops::block_sparse_attention(
       now.q, {past.key, past.value, now.k, now.v}, context.slot_map_on_device, used, heads, grid);
   cache.store(layer, now.k, now.v, now.k_mean, grid.f / 2, context.options.kv_chunks);
-  now = {};
-  return o(attended);
+  return attended;
 }
 
-at::Tensor CrossAttention::forward(Activation x, int64_t heads, double eps) const {
+at::Tensor CrossAttention::attend(Activation x, int64_t heads, double eps) const {
   at::Tensor query = q(x);
   x = Activation(at::Tensor());
   query = ops::rms_norm_rows(query, norm_q, eps);
-  const int64_t tokens = query.size(0), head_dim = query.size(1) / heads;
-  const at::Tensor attended = at::scaled_dot_product_attention(
-      query.view({1, tokens, heads, head_dim}).transpose(1, 2), key, value);
-  return o(attended.transpose(1, 2).reshape({tokens, heads * head_dim}));
+  return ops::cross_attention(query, key, value, heads);
 }
 
 // Makes the open sum and its norm, in the form that `next` takes.
@@ -84,6 +84,19 @@ static std::pair<at::Tensor, Activation> close(const Residual& in, const at::Ten
   }
   return {in.x, affine ? ops::layer_norm_affine(in.x, scale, shift, eps)
                        : ops::layer_norm_modulate(in.x, scale, shift, eps)};
+}
+
+// The same of x and of what `last` makes of `input`.
+static std::pair<at::Tensor, Activation> close(const Linear& last, at::Tensor input, at::Tensor x, const at::Tensor& gate,
+                                               const at::Tensor& scale, const at::Tensor& shift, double eps, bool affine,
+                                               const Linear& next) {
+  if (last.is_quantized() || next.is_quantized()) {
+    Residual open{std::move(x), last(input), gate};
+    input.reset();
+    return close(open, scale, shift, eps, affine, next);
+  }
+  auto [sum, normed] = ops::linear_residual_norm(input, last.weight, last.bias, x, gate, scale, shift, eps, affine);
+  return {sum, normed};
 }
 
 static at::Tensor whole_feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
@@ -114,14 +127,16 @@ Residual DitBlock::forward(Residual in, int64_t layer, const AttentionContext& c
   // Each sum and norm is the last to read what it is made of; nothing is held longer.
   auto [x, normed] = close(in, scale1_sa, shift_sa, config.eps, false, self_attn.qkv);
   in = {};
-  Residual open{x, self_attn.forward(std::move(normed), layer, context, config.heads, config.eps, cache), gate_sa};
+  at::Tensor attended = self_attn.attend(std::move(normed), layer, context, config.heads, config.eps, cache);
+  const Linear* last = &self_attn.o;
+  at::Tensor gate = gate_sa;
   if (config.has_text) {
-    std::tie(x, normed) = close(open, norm3_weight, norm3_bias, config.eps, true, cross_attn.q);
-    open = {};
-    open = {x, cross_attn.forward(std::move(normed), config.heads, config.eps), {}};
+    std::tie(x, normed) = close(*last, std::move(attended), std::move(x), gate, norm3_weight, norm3_bias, config.eps, true, cross_attn.q);
+    attended = cross_attn.attend(std::move(normed), config.heads, config.eps);
+    last = &cross_attn.o;
+    gate.reset();
   }
-  std::tie(x, normed) = close(open, scale1_mlp, shift_mlp, config.eps, false, ffn0);
-  open = {};
+  std::tie(x, normed) = close(*last, std::move(attended), std::move(x), gate, scale1_mlp, shift_mlp, config.eps, false, ffn0);
   return {x, feed_forward(ffn0, ffn2, normed), gate_mlp};
 }
 
@@ -205,11 +220,8 @@ void Dit::fold_constants(const at::Tensor& prompt) {
     self.v.weight = self.qkv.weight.narrow(0, 2 * dim, dim);
     if (!config_.has_text) continue;
     CrossAttention& cross = block.cross_attn;
-    const auto by_head = [&](const at::Tensor& x) {
-      return x.view({1, x.size(1), config_.heads, config_.head_dim()}).transpose(1, 2).contiguous();
-    };
-    cross.key = by_head(rms_norm(cross.k(context_), cross.norm_k, config_.eps));
-    cross.value = by_head(cross.v(context_));
+    cross.key = rms_norm(cross.k(context_), cross.norm_k, config_.eps).squeeze(0).contiguous();
+    cross.value = cross.v(context_).squeeze(0).contiguous();
     // Never used again: 283 MB of the released model in bf16.
     if (device.is_cuda()) {
       cross.k.weight.reset();

@@ -77,18 +77,19 @@ struct SelfAttention {
   at::Tensor norm_q, norm_k;  // [D]
   Linear qkv;                 // q, k, v side by side, made by fold_constants
 
-  // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it.
+  // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it. What `o` is to project.
   // Takes x over: given away, its memory is free once it was projected.
-  at::Tensor forward(Activation x, int64_t layer, const AttentionContext& context,
+  at::Tensor attend(Activation x, int64_t layer, const AttentionContext& context,
                      int64_t heads, double eps, KvCache& cache) const;
 };
 
 struct CrossAttention {
   Linear q, k, v, o;
   at::Tensor norm_q, norm_k;
-  at::Tensor key, value;  // [1, N, prompt, d], made by fold_constants
+  at::Tensor key, value;  // [prompt, D], made by fold_constants
 
-  at::Tensor forward(Activation x, int64_t heads, double eps) const;
+  // What `o` is to project; takes x over.
+  at::Tensor attend(Activation x, int64_t heads, double eps) const;
 };
 
 // A sum not yet made: x + gate * y, x + y without gate, x without y. The next norm makes it, so

@@ -55,6 +55,12 @@ std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::
                       : layer_norm_modulate(sum, scale, shift, eps)};
 }
 
+std::tuple<at::Tensor, at::Tensor> linear_residual_norm(const at::Tensor& a, const at::Tensor& weight, const at::Tensor& bias,
+                                                        const at::Tensor& x, const at::Tensor& gate, const at::Tensor& scale,
+                                                        const at::Tensor& shift, double eps, bool affine) {
+  return residual_norm(x, at::linear(a, weight, bias), gate, scale, shift, eps, affine);
+}
+
 WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
                              const at::Tensor& k_weight, double eps, int64_t heads,
                              const TokenGrid& grid, const at::Tensor& cos, const at::Tensor& sin,
@@ -75,6 +81,12 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
     out.v = place.value;
   }
   return out;
+}
+
+WindowedQkv qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& q_weight,
+                       const at::Tensor& k_weight, double eps, int64_t heads, const TokenGrid& grid, const at::Tensor& cos,
+                       const at::Tensor& sin, const KvPlace& place) {
+  return norm_rope_window(at::linear(x, weight, bias), q_weight, k_weight, eps, heads, grid, cos, sin, place);
 }
 
 std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu) {
@@ -171,6 +183,14 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
     for (int64_t i = 0; i < heads * q_blocks; ++i) one(i / q_blocks, i % q_blocks);
   }
   return window_reverse(out, grid.f, grid.h, grid.w);
+}
+
+at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at::Tensor& value, int64_t heads) {
+  const auto by_head = [&](const at::Tensor& x) {
+    return x.view({1, x.size(0), heads, x.size(1) / heads}).transpose(1, 2);
+  };
+  const at::Tensor attended = at::scaled_dot_product_attention(by_head(q), by_head(key), by_head(value));
+  return attended.transpose(1, 2).reshape(q.sizes());
 }
 
 at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t u) {
@@ -291,6 +311,14 @@ NormRopeWindowResult op_norm_rope_window(const at::Tensor& qkv, const at::Tensor
   return {r.q, r.k, r.v, r.q_mean, r.k_mean};
 }
 
+NormRopeWindowResult op_qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                   const at::Tensor& q_weight, const at::Tensor& k_weight, double eps, int64_t heads,
+                                   int64_t f, int64_t h, int64_t w, const at::Tensor& cos, const at::Tensor& sin,
+                                   const Maybe& key_place, const Maybe& value_place) {
+  return op_norm_rope_window(at::linear(x, weight, bias), q_weight, k_weight, eps, heads, f, h, w, cos, sin, key_place,
+                             value_place);
+}
+
 PairsResult op_block_mask(const at::Tensor& q_mean, const at::Tensor& k_mean, int64_t heads,
                           int64_t rows, int64_t columns, int64_t local_range, int64_t topk) {
   BlockPairs r = reference::block_mask(q_mean, k_mean, heads, {rows, columns}, local_range, topk);
@@ -350,6 +378,12 @@ ResidualNormResult op_residual_norm(const at::Tensor& x, const at::Tensor& y, co
   const auto run = cpu::takes_rows({&x, &y, &factor, &scale, &shift}) ? cpu::residual_norm
                                                                       : reference::residual_norm;
   return run(x, y, factor, scale, shift, eps, affine);
+}
+
+ResidualNormResult op_linear_residual_norm(const at::Tensor& a, const at::Tensor& weight, const at::Tensor& bias,
+                                           const at::Tensor& x, const Maybe& gate, const at::Tensor& scale,
+                                           const at::Tensor& shift, double eps, bool affine) {
+  return op_residual_norm(x, at::linear(a, weight, bias), gate, scale, shift, eps, affine);
 }
 
 at::Tensor op_layer_norm_modulate(const at::Tensor& x, const at::Tensor& scale1, const at::Tensor& shift, double eps) {
@@ -415,6 +449,8 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("layer_norm_affine(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
   m.def("residual_norm(Tensor x, Tensor y, Tensor? gate, Tensor scale, Tensor shift, float eps, bool "
         "affine) -> (Tensor, Tensor)");
+  m.def("linear_residual_norm(Tensor a, Tensor weight, Tensor bias, Tensor x, Tensor? gate, Tensor scale, Tensor shift, "
+        "float eps, bool affine) -> (Tensor, Tensor)");
   m.def("quantize_rows(Tensor x, bool gelu) -> (Tensor, Tensor)");
   m.def("scaled_linear(Tensor x, Tensor x_scale, Tensor weight, Tensor weight_scale, Tensor bias) -> Tensor");
   m.def("residual_norm8(Tensor x, Tensor? y, Tensor? gate, Tensor scale, Tensor shift, float eps, bool "
@@ -424,12 +460,16 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("norm_rope_window(Tensor qkv, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
         "int h, int w, Tensor cos, Tensor sin, Tensor(a!)? key_place, Tensor(b!)? value_place) -> (Tensor, Tensor, "
         "Tensor, Tensor, Tensor)");
+  m.def("qkv_window(Tensor x, Tensor weight, Tensor bias, Tensor q_weight, Tensor k_weight, float eps, int heads, int f, "
+        "int h, int w, Tensor cos, Tensor sin, Tensor(a!)? key_place, Tensor(b!)? value_place) -> (Tensor, Tensor, "
+        "Tensor, Tensor, Tensor)");
   m.def("rms_norm_rows(Tensor x, Tensor weight, float eps) -> Tensor");
   m.def("block_mask(Tensor q_mean, Tensor k_mean, int heads, int rows, int columns, int local_range, "
         "int topk) -> (Tensor, Tensor)");
   m.def("block_sparse_attention(Tensor q, Tensor? key_ring, Tensor? value_ring, Tensor key_now, Tensor "
         "value_now, Tensor slot_map, Tensor row_begin, Tensor column, int heads, int f, int h, int w) -> "
         "Tensor");
+  m.def("cross_attention(Tensor q, Tensor key, Tensor value, int heads) -> Tensor");
   m.def("projector_input(Tensor frames, int missing, int unshuffle) -> Tensor");
   m.def("projector_conv(Tensor x, Tensor? past, Tensor weight, Tensor bias) -> Tensor");
   m.def("decoder_input(Tensor frames, Tensor? latents, int latent_channels, int missing, int unshuffle) -> Tensor");
@@ -448,15 +488,18 @@ TORCH_LIBRARY_IMPL(flashvsr, CompositeImplicitAutograd, m) {
   m.impl("layer_norm_modulate", op_layer_norm_modulate);
   m.impl("layer_norm_affine", op_layer_norm_affine);
   m.impl("residual_norm", op_residual_norm);
+  m.impl("linear_residual_norm", op_linear_residual_norm);
   m.impl("quantize_rows", reference::quantize_rows);
   m.impl("scaled_linear", reference::scaled_linear);
   m.impl("residual_norm8", op_residual_norm8);
   m.impl("gated_residual", op_gated_residual);
   m.impl("linear_gelu", op_linear_gelu);
   m.impl("norm_rope_window", op_norm_rope_window);
+  m.impl("qkv_window", op_qkv_window);
   m.impl("rms_norm_rows", op_rms_norm_rows);
   m.impl("block_mask", op_block_mask);
   m.impl("block_sparse_attention", op_block_sparse_attention);
+  m.impl("cross_attention", reference::cross_attention);
   m.impl("projector_input", reference::projector_input);
   m.impl("projector_conv", op_projector_conv);
   m.impl("decoder_input", op_decoder_input);
@@ -537,6 +580,23 @@ WindowedQkv norm_rope_window(const at::Tensor& qkv, const at::Tensor& q_weight,
   return {q, k, v, q_mean, k_mean};
 }
 
+WindowedQkv qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& q_weight,
+                       const at::Tensor& k_weight, double eps, int64_t heads, const TokenGrid& grid, const at::Tensor& cos,
+                       const at::Tensor& sin, const KvPlace& place) {
+  if (wants_reference()) {
+    return reference::qkv_window(x, weight, bias, q_weight, k_weight, eps, heads, grid, cos, sin, place);
+  }
+  const auto call = [&]() -> NormRopeWindowResult {
+    using Signature = NormRopeWindowResult(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                           const at::Tensor&, double, int64_t, int64_t, int64_t, int64_t,
+                                           const at::Tensor&, const at::Tensor&, const Maybe&, const Maybe&);
+    FLASHVSR_CALL(qkv_window, Signature, x, x, weight, bias, q_weight, k_weight, eps, heads, grid.f, grid.h, grid.w, cos,
+                  sin, maybe(place.key), maybe(place.value));
+  };
+  auto [q, k, v, q_mean, k_mean] = call();
+  return {q, k, v, q_mean, k_mean};
+}
+
 at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (wants_reference()) return reference::rms_norm_rows(x, weight, eps);
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, double);
@@ -566,6 +626,12 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,
   FLASHVSR_CALL(block_sparse_attention, Signature, q, q, maybe(kv.key_ring), maybe(kv.value_ring),
                 kv.key_now, kv.value_now, slot_map, pairs.row_begin, pairs.column, heads, grid.f,
                 grid.h, grid.w);
+}
+
+at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at::Tensor& value, int64_t heads) {
+  if (wants_reference()) return reference::cross_attention(q, key, value, heads);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t);
+  FLASHVSR_CALL(cross_attention, Signature, q, q, key, value, heads);
 }
 
 at::Tensor projector_input(const at::Tensor& frames, int64_t missing, int64_t unshuffle) {
@@ -647,6 +713,15 @@ std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::
   using Signature = ResidualNormResult(const at::Tensor&, const at::Tensor&, const Maybe&,
                                        const at::Tensor&, const at::Tensor&, double, bool);
   FLASHVSR_CALL(residual_norm, Signature, x, x, y, maybe(gate), scale, shift, eps, affine);
+}
+
+std::tuple<at::Tensor, at::Tensor> linear_residual_norm(const at::Tensor& a, const at::Tensor& weight, const at::Tensor& bias,
+                                                        const at::Tensor& x, const at::Tensor& gate, const at::Tensor& scale,
+                                                        const at::Tensor& shift, double eps, bool affine) {
+  if (wants_reference()) return reference::linear_residual_norm(a, weight, bias, x, gate, scale, shift, eps, affine);
+  using Signature = ResidualNormResult(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                       const Maybe&, const at::Tensor&, const at::Tensor&, double, bool);
+  FLASHVSR_CALL(linear_residual_norm, Signature, x, a, weight, bias, x, maybe(gate), scale, shift, eps, affine);
 }
 
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {

@@ -69,6 +69,11 @@ struct KvPlace {
                                                    const at::Tensor& scale,                       \
                                                    const at::Tensor& shift, double eps,           \
                                                    bool affine);                                  \
+  /* residual_norm of x and of the product a W^T + b.   a [S, I]   weight [O, I]   bias [O]         */ \
+  std::tuple<at::Tensor, at::Tensor> linear_residual_norm(                                        \
+      const at::Tensor& a, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& x, \
+      const at::Tensor& gate, const at::Tensor& scale, const at::Tensor& shift, double eps,       \
+      bool affine);                                                                               \
   /* Rows to 8 bits: v = x or gelu_tanh(x); {e4m3(v / scale) [S, D], scale = max|v| / 448 [S]}.   */ \
   std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x, bool gelu);               \
   /* x W^T + b of quantized rows and weights, bf16.   x [S, I], weight [O, I] e4m3; bias [O]      */ \
@@ -91,6 +96,11 @@ struct KvPlace {
                                const at::Tensor& k_weight, double eps, int64_t heads,             \
                                const TokenGrid& grid, const at::Tensor& cos,                      \
                                const at::Tensor& sin, const KvPlace& place);                      \
+  /* norm_rope_window of the product that it reads: x W^T + b.   x [S, D]   weight [3D, D]         */ \
+  WindowedQkv qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,   \
+                         const at::Tensor& q_weight, const at::Tensor& k_weight, double eps,      \
+                         int64_t heads, const TokenGrid& grid, const at::Tensor& cos,             \
+                         const at::Tensor& sin, const KvPlace& place);                            \
   /* RMS norm over D (cross-attention's query).                                                 */ \
   at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);            \
   /* model/block_mask.h.   q_mean [Sq, D]   k_mean [Sk, D]. `column` may be longer than the      */ \
@@ -104,6 +114,10 @@ struct KvPlace {
   at::Tensor block_sparse_attention(const at::Tensor& q, const AttentionKv& kv,                   \
                                     const at::Tensor& slot_map, const BlockPairs& pairs,          \
                                     int64_t heads, const TokenGrid& grid);                        \
+  /* softmax(q k^T / sqrt(head_dim)) v over the P tokens of the prompt.                          */ \
+  /*   q [S, D]   key, value [P, D]   result [S, D]                                             */ \
+  at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at::Tensor& value, \
+                             int64_t heads);                                                      \
   /* --- projector ---------------------------------------------------------------------------*/ \
   /* Frames as steps, the first one `missing` times more in front; channel (c*u + dy)*u + dx.      */ \
   /*   frames [1, 3, F, H, W]   result [1, 3*u*u, missing + F, H/u, W/u], channels last           */ \

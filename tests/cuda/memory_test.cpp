@@ -15,6 +15,7 @@
 #include "kernels/conv_nhwc.h"
 #include "kernels/conv_to_planes.h"
 #include "kernels/layer_norm_modulate.h"
+#include "kernels/linear.h"
 #include "kernels/norm_rope_window.h"
 #include "kernels/pack_frames.h"
 #include "kernels/philox_noise.h"
@@ -32,6 +33,8 @@ int launch_conv_to_planes(const ConvToPlanesParams&, void*) { return 0; }
 int launch_block_sparse_attention(const BlockSparseAttentionParams&, void*) { return 0; }
 size_t block_sparse_attention_workspace_bytes(int32_t heads, int32_t q_blocks) { return size_t(heads) * q_blocks * 4; }
 int launch_layer_norm_modulate(const LayerNormModulateParams&, void*) { return 0; }
+int launch_linear(const LinearParams&, void*) { return 0; }
+double linear_share(int64_t, int32_t) { return 1; }
 int launch_norm_rope_window(const NormRopeWindowParams&, void*) { return 0; }
 size_t norm_rope_window_workspace_bytes(const NormRopeWindowParams&) { return 256; }
 int launch_block_mask(const BlockMaskParams&, void*) { return 0; }

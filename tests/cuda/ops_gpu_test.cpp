@@ -86,6 +86,13 @@ TEST_F(OpsGpu, Rows) {
         EXPECT_CLOSE(normed, ref_normed, 2e-3);
       }
     }
+    const at::Tensor square = random({dim, dim}, 0.03), a = random({77, dim});
+    for (const at::Tensor& g : {gate, at::Tensor()}) {
+      const auto [sum, normed] = ops::linear_residual_norm(a, square, shift, x, g, scale, shift, 1e-6, !g.defined());
+      const auto [ref_sum, ref_normed] = reference::linear_residual_norm(a, square, shift, x, g, scale, shift, 1e-6, !g.defined());
+      EXPECT_CLOSE(sum, ref_sum, 3e-3);
+      EXPECT_CLOSE(normed, ref_normed, 4e-3);
+    }
     const at::Tensor weight = random({4 * dim, dim}, 0.03), bias = random({4 * dim});
     EXPECT_CLOSE(ops::linear_gelu(x, weight, bias), reference::linear_gelu(x, weight, bias), 5e-3);
   }
@@ -139,6 +146,62 @@ TEST_F(OpsGpu, Attention) {
     const at::Tensor device_map = at::tensor(map, at::kInt).to(kDevice);
     EXPECT_CLOSE(ops::block_sparse_attention(ref.q, kv, device_map, ref_pairs, c.heads, grid),
                  reference::block_sparse_attention(ref.q, kv, device_map, ref_pairs, c.heads, grid), 5e-3);
+  }
+}
+
+#ifndef FLASHVSR_EMULATED
+// Enough rows for kernels/linear; fewer, as above, are cuBLASLt's.
+TEST_F(OpsGpu, LinearsOfManyRows) {
+  const c10::InferenceMode guard;
+  const at::Tensor a = random({8448, 1536}), x = random({8448, 1536}, 3), weight = random({1536, 1536}, 0.03), bias = random({1536}),
+                   gate = random({1536}), scale = random({1536}, 0.3, 1), shift = random({1536}), wide = random({8960, 1536}, 0.03),
+                   wide_bias = random({8960});
+  EXPECT_CLOSE(ops::linear_gelu(a, wide, wide_bias), reference::linear_gelu(a, wide, wide_bias), 5e-3);
+  for (const at::Tensor& g : {gate, at::Tensor()}) {
+    const auto [sum, normed] = ops::linear_residual_norm(a, weight, bias, x, g, scale, shift, 1e-6, !g.defined());
+    const auto [ref_sum, ref_normed] = reference::linear_residual_norm(a, weight, bias, x, g, scale, shift, 1e-6, !g.defined());
+    EXPECT_CLOSE(sum, ref_sum, 3e-3);
+    EXPECT_CLOSE(normed, ref_normed, 4e-3);
+  }
+}
+#endif
+
+TEST_F(OpsGpu, QkvWindow) {
+  const c10::InferenceMode guard;
+  struct Case { int64_t f, h, w, heads, head_dim; bool has_place; };
+  for (const Case& c : {Case{2, 16, 24, 3, 64, false}, Case{6, 8, 16, 3, 64, true}, Case{2, 24, 16, 12, 128, true}, Case{2, 48, 88, 12, 128, true}}) {
+#ifdef FLASHVSR_EMULATED
+    if (c.heads == 12) continue;
+#endif
+    const TokenGrid grid{c.f, c.h, c.w};
+    const int64_t dim = c.heads * c.head_dim;
+    const at::Tensor x = random({grid.tokens(), dim}), weight = random({3 * dim, dim}, 0.05), bias = random({3 * dim}),
+                     q_weight = random({dim}, 0.2, 1), k_weight = random({dim}, 0.2, 1);
+    const auto [cosine, sine] = rope3d_table(c.head_dim, 4, c.f, c.h, c.w, at::Device(kDevice));
+    KvPlace place;
+    if (c.has_place) place = {at::empty({grid.tokens() / 128, 128, dim}, x.options()), at::empty({grid.tokens() / 128, 128, dim}, x.options())};
+    const WindowedQkv own = ops::qkv_window(x, weight, bias, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine, place);
+    const WindowedQkv ref = reference::qkv_window(x, weight, bias, q_weight, k_weight, 1e-6, c.heads, grid, cosine, sine, {});
+    if (c.has_place) {
+      EXPECT_EQ(own.k.data_ptr(), place.key.data_ptr());
+      EXPECT_EQ(own.v.data_ptr(), place.value.data_ptr());
+    }
+    EXPECT_CLOSE(own.q, ref.q, 4e-3);
+    EXPECT_CLOSE(own.k, ref.k, 4e-3);
+    EXPECT_CLOSE(own.v, ref.v, 4e-3);
+    EXPECT_CLOSE(own.q_mean, ref.q_mean, 8e-3);
+    EXPECT_CLOSE(own.k_mean, ref.k_mean, 8e-3);
+  }
+}
+
+TEST_F(OpsGpu, CrossAttention) {
+  const c10::InferenceMode guard;
+  struct Case { int64_t tokens, prompt, heads, head_dim; };
+  // The last goes to the reference: a prompt that is no whole number of blocks.
+  for (const Case& c : {Case{384, 512, 3, 64}, Case{1280, 512, 12, 128}, Case{128, 128, 1, 128}, Case{256, 100, 2, 64}}) {
+    const int64_t dim = c.heads * c.head_dim;
+    const at::Tensor q = random({c.tokens, dim}), key = random({c.prompt, dim}), value = random({c.prompt, dim});
+    EXPECT_CLOSE(ops::cross_attention(q, key, value, c.heads), reference::cross_attention(q, key, value, c.heads), 5e-3);
   }
 }
 

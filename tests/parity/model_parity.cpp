@@ -186,9 +186,8 @@ void run_constants(const ParityRun& run) {
   run.near("t_mod", dit.timestep_modulation(), f["t_mod_f32"], {1e-4});
   run.near("prompt context", rows_of(dit.prompt_context().squeeze(0), f["ctx_rows"]), f["ctx_at_rows"], {1e-4});
   const CrossAttention& cross = dit.blocks()[1].cross_attn;
-  const auto flat = [](const at::Tensor& x) { return x.squeeze(0).transpose(0, 1).flatten(1); };
-  run.near("cross K", rows_of(flat(cross.key), f["ctx_rows"]), f["cross_k_block1_at_rows"], {1e-4});
-  run.near("cross V", rows_of(flat(cross.value), f["ctx_rows"]), f["cross_v_block1_at_rows"], {1e-4});
+  run.near("cross K", rows_of(cross.key, f["ctx_rows"]), f["cross_k_block1_at_rows"], {1e-4});
+  run.near("cross V", rows_of(cross.value, f["ctx_rows"]), f["cross_v_block1_at_rows"], {1e-4});
 }
 
 bool takes_rope(const Fixture& f, bool) { return f.has_field("config.t_positions.0") && f.has("out_f32"); }
@@ -286,7 +285,7 @@ void run_block(const ParityRun& run) {
                                                   grid, context.cos, context.sin, {});
     run.near(name + " q of window 0", every(qkv.q[0], 5), f[name + "_q_win0"], {5e-4});
     run.near(name + " k of the last window", every(qkv.k[qkv.k.size(0) - 1], 5), f[name + "_k_last_win"], {5e-4});
-    const at::Tensor self = block.self_attn.forward(a, layer, context, config.heads, config.eps, cache);
+    const at::Tensor self = block.self_attn.o(block.self_attn.attend(a, layer, context, config.heads, config.eps, cache));
     part("self_attn_out", self);
     run.equal(name + " mask", pairs_to_mask(pairs, key_blocks), f[name + "_mask"]);
     cache.advance(grid.f / 2, options.kv_chunks);
@@ -298,7 +297,7 @@ void run_block(const ParityRun& run) {
     x = ops::gated_residual(x, self, block.folded[2]);
     const at::Tensor c = ops::layer_norm_affine(x, block.norm3_weight, block.norm3_bias, config.eps);
     part("cross_attn_in", c);
-    const at::Tensor crossed = block.cross_attn.forward(c, config.heads, config.eps);
+    const at::Tensor crossed = block.cross_attn.o(block.cross_attn.attend(c, config.heads, config.eps));
     part("cross_attn_out", crossed);
     x = x + crossed;
     const at::Tensor b = ops::layer_norm_modulate(x, block.folded[4], block.folded[3], config.eps);
