@@ -789,7 +789,7 @@ void set_input(ConvNhwcParams& p, const at::Tensor& x) {
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight, const Maybe& bias, const Maybe& add,
-                   bool relu, int64_t up) {
+                   bool relu, int64_t up, bool feeds_memory) {
   const int64_t channels = x.size(1), out_channels = weight.size(0);
   const bool plain = is_plain_bf16(x) && !(at::GradMode::is_enabled() && weight.requires_grad()) && weight.size(2) == 3 &&
                      is_channels_last(x) && (!past || (is_channels_last(*past) && are_steps_dense(x) && are_steps_dense(*past))) &&
@@ -825,9 +825,7 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
     return out.transpose(0, 1);
   }
   const at::Tensor packed = packed_weight(weight, past.has_value(), up == 2, x);
-  // What may feed a MemBlock: another's result, an enlargement without ReLU, the widest layers.
-  const bool feeds_memory = x.size(0) <= 8 && (add || (up == 2 && !relu) || out_channels >= 512);
-  const at::Tensor out = feeds_memory ? front_steps().empty(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x)
+  const at::Tensor out = feeds_memory && x.size(0) <= 8 ? front_steps().empty(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x)
                                       : empty_channels_last(x.size(0), out_channels, x.size(2) * up, x.size(3) * up, x);
   ConvNhwcParams p;
   set_input(p, x);
@@ -857,7 +855,8 @@ at::Tensor mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& 
   if (!front.defined()) {
     const at::Tensor first = memory ? *memory : at::zeros_like(x.narrow(0, 0, 1));
     const at::Tensor past = steps == 1 ? first : at::cat({first, x.narrow(0, 0, steps - 1)}, 0);
-    return conv3x3(x, past.contiguous(at::MemoryFormat::ChannelsLast), weight, bias, {}, /*relu=*/true, 1);
+    return conv3x3(x, past.contiguous(at::MemoryFormat::ChannelsLast), weight, bias, {}, /*relu=*/true, 1,
+                   /*feeds_memory=*/false);
   }
   const CUDAGuard guard(x.device());
   if (memory) {

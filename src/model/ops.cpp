@@ -258,8 +258,8 @@ at::Tensor one_step_earlier(const at::Tensor& x, const at::Tensor& memory) {
 }  // namespace
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
-                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
-  at::Tensor y = at::conv2d(conv_input(x, past, up), weight, bias, 1, {1, 1});
+                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up, bool) {
+  at::Tensor y = at::conv2d(conv_input(x, past, up), weight.to(x.device()), bias, 1, {1, 1});
   if (add.defined()) y = y + add;
   return relu ? at::relu(y) : y;
 }
@@ -270,7 +270,7 @@ at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Ten
 }
 
 at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow) {
-  const at::Tensor y = at::conv2d(x, weight);
+  const at::Tensor y = at::conv2d(x, weight.to(x.device()));
   if (grow == 1) return y;
   const int64_t steps = y.size(0), channels = y.size(1) / grow, height = y.size(2), width = y.size(3);
   // In the order of the result's memory, so that one copy makes it.
@@ -343,7 +343,7 @@ void op_philox_noise(at::Tensor& out, int64_t seed, int64_t first_frame) {
 }
 
 at::Tensor op_conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight,
-                      const Maybe& bias, const Maybe& add, bool relu, int64_t up) {
+                      const Maybe& bias, const Maybe& add, bool relu, int64_t up, bool) {
   const at::Tensor none;
   if (relu && !add) {
     const at::Tensor in = reference::conv_input(x, past.value_or(none), up);
@@ -366,7 +366,8 @@ at::Tensor op_decoder_input(const at::Tensor& frames, const Maybe& latents, int6
 
 at::Tensor op_mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& weight,
                        const at::Tensor& bias) {
-  return op_conv3x3(x, reference::one_step_earlier(x, memory.value_or(at::Tensor())), weight, bias, {}, /*relu=*/true, 1);
+  return op_conv3x3(x, reference::one_step_earlier(x, memory.value_or(at::Tensor())), weight, bias, {}, /*relu=*/true, 1,
+                    /*feeds_memory=*/false);
 }
 
 using ResidualNormResult = std::tuple<at::Tensor, at::Tensor>;
@@ -474,8 +475,8 @@ TORCH_LIBRARY(flashvsr, m) {
   m.def("projector_conv(Tensor x, Tensor? past, Tensor weight, Tensor bias) -> Tensor");
   m.def("decoder_input(Tensor frames, Tensor? latents, int latent_channels, int missing, int unshuffle) -> Tensor");
   m.def("channel_rms_norm_silu(Tensor x, Tensor gamma) -> Tensor");
-  m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up) "
-        "-> Tensor");
+  m.def("conv3x3(Tensor x, Tensor? past, Tensor weight, Tensor? bias, Tensor? add, bool relu, int up, "
+        "bool feeds_memory) -> Tensor");
   m.def("philox_noise(Tensor(a!) out, int seed, int first_frame) -> ()");
   m.def("mem_conv(Tensor x, Tensor? memory, Tensor weight, Tensor bias) -> Tensor");
   m.def("time_grow(Tensor x, Tensor weight, int grow) -> Tensor");
@@ -661,16 +662,17 @@ at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,
-                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up) {
+                   const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up, bool feeds_memory) {
   if (wants_reference()) return reference::conv3x3(x, past, weight, bias, add, relu, up);
   using Signature = at::Tensor(const at::Tensor&, const Maybe&, const at::Tensor&, const Maybe&,
-                               const Maybe&, bool, int64_t);
-  FLASHVSR_CALL(conv3x3, Signature, x, x, maybe(past), weight, maybe(bias), maybe(add), relu, up);
+                               const Maybe&, bool, int64_t, bool);
+  FLASHVSR_CALL(conv3x3, Signature, x, x, maybe(past), weight, maybe(bias), maybe(add), relu, up, feeds_memory);
 }
 
-at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu,
+                        bool feeds_memory) {
   if (wants_reference() || !cpu::takes_conv3x3(x, weight, bias) || !cpu::takes_conv3x3(add, weight, bias)) {
-    return conv3x3(x, {}, weight, bias, add, relu, 1);
+    return conv3x3(x, {}, weight, bias, add, relu, 1, feeds_memory);
   }
   cpu::add_conv3x3(add, x, weight, bias, relu);
   return add;

@@ -146,8 +146,10 @@ struct KvPlace {
   /* channel concatenation [x, past]; then + bias, + add, ReLU, each where given.               */ \
   /*   x [T, C, H, W] channels_last   past like x or undefined   weight [O, C or 2C, 3, 3]       */ \
   /*   bias [O] or undefined   add like the result or undefined   result [T, O, H*up, W*up]      */ \
+  /*   feeds_memory: mem_conv will read the result, which then may have room for the step before  */ \
   at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& past, const at::Tensor& weight,       \
-                     const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up);       \
+                     const at::Tensor& bias, const at::Tensor& add, bool relu, int64_t up,        \
+                     bool feeds_memory = false);                                                  \
   /* A MemBlock's first convolution: conv3x3 with ReLU of x and, as past, x one step earlier;     */ \
   /*   memory [1, C, H, W]: the step before the first, undefined: zeros                          */ \
   at::Tensor mem_conv(const at::Tensor& x, const at::Tensor& memory, const at::Tensor& weight,    \
@@ -170,7 +172,8 @@ class ReferenceGuard {
 bool is_strict();
 FLASHVSR_MODEL_OPS
 // conv3x3 of x plus `add`, in whose memory the result may come: for an addend that nobody reads any more.
-at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
+at::Tensor conv3x3_onto(at::Tensor add, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu,
+                        bool feeds_memory = false);
 }  // namespace ops
 
 namespace reference {

@@ -22,11 +22,11 @@ void visit_conv(const std::string& key, Conv2d& conv, int64_t out, int64_t in, i
 
 }  // namespace
 
-at::Tensor Conv2d::operator()(const at::Tensor& x, bool relu, int64_t up) const {
-  return ops::conv3x3(x, {}, weight, bias, {}, relu, up);
+at::Tensor Conv2d::operator()(const at::Tensor& x, bool relu, int64_t up, bool feeds_memory) const {
+  return ops::conv3x3(x, {}, weight, bias, {}, relu, up, feeds_memory);
 }
 
-at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const {
+at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& memory, bool is_last) const {
   const int64_t steps = x.size(0) / batch;
   at::Tensor y;
   if (batch == 1) {
@@ -43,12 +43,12 @@ at::Tensor MemBlock::forward(const at::Tensor& x, int64_t batch, at::Tensor& mem
     y = ops::conv3x3(x, past, conv0.weight, conv0.bias, {}, /*relu=*/true, 1);
   }
   y = conv2(y, /*relu=*/true);
-  return ops::conv3x3_onto(x, y, conv4.weight, conv4.bias, /*relu=*/true);
+  return ops::conv3x3_onto(x, y, conv4.weight, conv4.bias, /*relu=*/true, /*feeds_memory=*/!is_last);
 }
 
-at::Tensor MemBlock::apply(const at::Tensor& x, const at::Tensor& memory) const {
+at::Tensor MemBlock::apply(const at::Tensor& x, const at::Tensor& memory, bool is_last) const {
   const at::Tensor y = conv2(ops::mem_conv(x, memory, conv0.weight, conv0.bias), /*relu=*/true);
-  return ops::conv3x3(y, {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1);
+  return ops::conv3x3(y, {}, conv4.weight, conv4.bias, x, /*relu=*/true, 1, /*feeds_memory=*/!is_last);
 }
 
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value) {
@@ -180,13 +180,13 @@ at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, con
       at::Tensor y = x.narrow(0, step, count).narrow(2, from, to - from);
       // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
       y = ops::time_grow(y, grow_[1].weight, config_.grow[1]);
-      y = transition_[1](y, /*relu=*/false, up);
+      y = transition_[1](y, /*relu=*/false, up, /*feeds_memory=*/true);
       // In rows of the third stage.
       const int64_t top = from * up, own = begin * up, own_end = end * up;
       const int64_t kept = strip + 1 < strips ? own_end - halo * up : own_end;
       for (size_t n = 0; n < blocks.size(); ++n) {
         at::Tensor& past = memory.steps[first_block + n];
-        at::Tensor next = blocks[n].apply(y, has_past ? past.narrow(2, top, y.size(2)) : at::Tensor());
+        at::Tensor next = blocks[n].apply(y, has_past ? past.narrow(2, top, y.size(2)) : at::Tensor(), n + 1 == blocks.size());
         // The past of this strip was read: the present takes its place, but where the next strip reads it too.
         const at::Tensor last = y.narrow(0, y.size(0) - 1, 1);
         if (!past.defined()) {
@@ -226,16 +226,16 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
   at::Tensor x = ops::decoder_input(frames, latents, config_.latent_channels, missing, config_.cond_unshuffle);
 
   size_t block_index = 0;
-  x = conv_in_(x, /*relu=*/true);
-  if (config_.deepen) x = deepen_in_(x, /*relu=*/true);
+  x = conv_in_(x, /*relu=*/true, 1, /*feeds_memory=*/!config_.deepen);
+  if (config_.deepen) x = deepen_in_(x, /*relu=*/true, 1, /*feeds_memory=*/true);
   for (int stage = 0; stage < 3; ++stage) {
     throw_if_cancelled(cancel);
     if (stage == 2 && config_.skip) {
       const at::Tensor flat = repeat_first(frames, missing).transpose(1, 2).flatten(0, 1).contiguous(at::MemoryFormat::ChannelsLast);
-      x = ops::conv3x3_onto(x, flat, skip_.weight, skip_.bias, /*relu=*/false);
+      x = ops::conv3x3_onto(x, flat, skip_.weight, skip_.bias, /*relu=*/false, /*feeds_memory=*/true);
     }
     for (const MemBlock& block : mem_[stage]) {
-      x = block.forward(x, batch, memory.steps[block_index++]);
+      x = block.forward(x, batch, memory.steps[block_index++], &block == &mem_[stage].back());
     }
     if (stage == 2 && config_.channels[3] == 0) break;
     if (stage == 1 && batch == 1 && !at::GradMode::is_enabled() && config_.channels[3] > 0 && !config_.skip &&
@@ -247,7 +247,7 @@ at::Tensor TcDecoder::decode(const at::Tensor& latents, const at::Tensor& frames
     }
     // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
     x = ops::time_grow(x, grow_[stage].weight, config_.grow[stage]);
-    if (stage < 2) x = transition_[stage](x, /*relu=*/false, config_.up[stage]);
+    if (stage < 2) x = transition_[stage](x, /*relu=*/false, config_.up[stage], /*feeds_memory=*/stage == 0 || !config_.skip);
   }
   throw_if_cancelled(cancel);
   return finish(x);

@@ -35,17 +35,17 @@ namespace flashvsr {
 struct Conv2d {
   at::Tensor weight;  // [out, in, k, k]
   at::Tensor bias;    // [out] or undefined
-  // 3x3, zero padding, on x enlarged `up` times (nearest).
-  at::Tensor operator()(const at::Tensor& x, bool relu = false, int64_t up = 1) const;
+  // 3x3, zero padding, on x enlarged `up` times (nearest). feeds_memory: ops::conv3x3's.
+  at::Tensor operator()(const at::Tensor& x, bool relu = false, int64_t up = 1, bool feeds_memory = false) const;
 };
 
 struct MemBlock {
   Conv2d conv0, conv2, conv4;
   // x [B*T, C, H', W'] (time fastest), memory [B, C, H', W'] (previous input; undefined = zeros),
-  // replaced by x's last step. The result may come in x's memory.
-  at::Tensor forward(const at::Tensor& x, int64_t batch, at::Tensor& memory) const;
+  // replaced by x's last step. The result may come in x's memory. `is_last`: no MemBlock follows.
+  at::Tensor forward(const at::Tensor& x, int64_t batch, at::Tensor& memory, bool is_last) const;
   // The same for B = 1 without the replacement; x stays.
-  at::Tensor apply(const at::Tensor& x, const at::Tensor& memory) const;
+  at::Tensor apply(const at::Tensor& x, const at::Tensor& memory, bool is_last) const;
 };
 
 // How much of the layers behind the second stage, where features are largest, runs at once.

@@ -44,7 +44,7 @@ at::Tensor Encoder::forward(const at::Tensor& hq, const at::Tensor& base, bool i
   x = x.reshape({batch * f, 4 * kWidth2, x.size(2), x.size(3)}).contiguous(at::MemoryFormat::ChannelsLast);
   x = at::relu(conv_merge_(x));
   at::Tensor memory;
-  x = mem_.forward(x, batch, memory);
+  x = mem_.forward(x, batch, memory, /*is_last=*/true);
   x = conv_out_(x).to(at::kFloat);
   x = at::batch_norm(x, {}, {}, running_mean_, running_var_, is_training, 0.01, 1e-5, false);
   return x.unflatten(0, {batch, f}).transpose(1, 2);

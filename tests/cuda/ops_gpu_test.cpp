@@ -502,7 +502,7 @@ TEST_F(OpsGpu, Decoder) {
     // Folded taps are rounded once more than the reference's.
     EXPECT_CLOSE(ops::conv3x3(x, none, weight, none, none, false, 2), reference::conv3x3(x, none, weight, none, none, false, 2), 6e-3);
     // With and without the free step in front of x that own results carry.
-    const at::Tensor memory = last(random({1, 128, kHeight, kWidth})), own = ops::conv3x3(x, none, weight, bias, past, true, 1);
+    const at::Tensor memory = last(random({1, 128, kHeight, kWidth})), own = ops::conv3x3(x, none, weight, bias, past, true, 1, true);
     for (const at::Tensor& in : {x, own}) {
       for (const at::Tensor& before : {memory, none}) {
         const at::Tensor kept = in.clone(at::MemoryFormat::Preserve);
