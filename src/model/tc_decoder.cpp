@@ -66,7 +66,28 @@ TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t step
   // Two frames behind the last transition and behind the next convolution.
   const int64_t finish_bytes = 2 * 2 * config.channels[3] * pixels * bytes_per_value;
   split.finish_strips = std::max<int64_t>(1, (finish_bytes + kFinishBytes * split.strips - 1) / (kFinishBytes * split.strips));
+  if (split.strips > 1) {
+    // What the strip's own frames leave of a MemBlock's room.
+    const int64_t grown = split.steps * grow, third = config.channels[2] * (pixels / (up * up)) * bytes_per_value;
+    const int64_t room = std::max<int64_t>(1, 3 * grown + 2 - grown * config.grow[2]) * third;
+    split.finish_strips = std::max(split.finish_strips, (finish_bytes + room - 1) / room);
+  }
   return split;
+}
+
+// Where strips begin so that all have as many rows, those around them counted: the two outermost have some on one
+// side only.
+static int64_t strip_begin(int64_t strip, int64_t strips, int64_t rows, int64_t halo) {
+  if (strip == 0 || strip == strips) return strip == 0 ? 0 : rows;
+  return (rows + 2 * halo * (strips - 1)) * strip / strips - halo * (2 * strip - 1);
+}
+
+// Rows of a part behind the third stage: with those around them whole tiles of the convolution kernel, where parts
+// are large enough to fill some.
+static int64_t part_rows(int64_t rows, int64_t parts, int64_t halo) {
+  constexpr int64_t kTile = 16;
+  const int64_t whole = (rows + parts - 1) / parts + 2 * halo;
+  return (whole < 3 * kTile ? whole : (whole + kTile - 1) / kTile * kTile) - 2 * halo;
 }
 
 TcDecoder::TcDecoder(const TcDecoderConfig& config) : config_(config) {
@@ -142,13 +163,15 @@ int64_t tail_bytes(const TcDecoderConfig& config, const TailSplit& split, int64_
   const int64_t third = config.channels[2] * (pixels / (last_up * last_up));  // a step of the third stage
   const int64_t second = config.channels[1] * (pixels / (last_up * last_up * up * up));
   // What our kernels make for a MemBlock has one more step, the past. Rows around a strip: a fifth at the sizes
-  // that have strips.
+  // that have strips; around a part and up to whole tiles: an eighth.
   const int64_t enter = grown * second + (grown + 1) * third;
-  const int64_t block = (3 * grown + 2) * third, leave = (grown + 1 + frames) * third;
-  const int64_t finish = frames * third + 2 * 2 * config.channels[3] * (pixels / split.finish_strips);
+  const int64_t block = (3 * grown + 2) * third, leave = (grown + frames) * third;
+  int64_t part = 2 * 2 * config.channels[3] * (pixels / split.finish_strips);
+  if (split.finish_strips > 1) part += part / 8;
+  const int64_t finish = frames * third + part;
   int64_t strip = std::max({enter, block, leave, finish}) / split.strips;
   if (split.strips > 1) strip += strip / 5;
-  return ((steps + 1) * second + strip) * bytes_per_value;
+  return (steps * second + strip) * bytes_per_value;
 }
 
 // x [T, C, h, w]: the second stage's result. A strip of rows is computed with as many rows around it as its
@@ -175,7 +198,7 @@ at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, con
     std::vector<at::Tensor> waiting(blocks.size());  // the last rows of the strip above
     for (int64_t strip = 0; strip < strips; ++strip) {
       throw_if_cancelled(cancel);
-      const int64_t begin = rows * strip / strips, end = rows * (strip + 1) / strips;
+      const int64_t begin = strip_begin(strip, strips, rows, halo), end = strip_begin(strip + 1, strips, rows, halo);
       const int64_t from = std::max<int64_t>(0, begin - halo), to = std::min(rows, end + halo);
       at::Tensor y = x.narrow(0, step, count).narrow(2, from, to - from);
       // The 1x1 convolution commutes with nearest enlargement and is cheaper before it.
@@ -198,9 +221,9 @@ at::Tensor TcDecoder::split_tail(const at::Tensor& x, DecoderMemory& memory, con
         y = std::move(next);
       }
       y = ops::time_grow(y, grow_[2].weight, config_.grow[2]);
-      for (int64_t part = 0; part < split.finish_strips; ++part) {
-        const int64_t part_begin = own + (own_end - own) * part / split.finish_strips;
-        const int64_t part_end = own + (own_end - own) * (part + 1) / split.finish_strips;
+      const int64_t most = part_rows(own_end - own, split.finish_strips, finish_halo);
+      for (int64_t part_begin = own; part_begin < own_end; part_begin += most) {
+        const int64_t part_end = std::min(own_end, part_begin + most);
         const int64_t part_from = std::max(top, part_begin - finish_halo);
         const int64_t part_to = std::min(to * up, part_end + finish_halo);
         // Nothing connects the frames any more: two at a time, as the convolution kernel's tiles have them.

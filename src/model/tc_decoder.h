@@ -52,11 +52,12 @@ struct MemBlock {
 struct TailSplit {
   int64_t steps = 1;          // of the second stage
   int64_t strips = 1;         // of rows; each also computes the rows around it that it depends on
-  int64_t finish_strips = 1;  // of a strip, for the layers behind the third stage
+  int64_t finish_strips = 1;  // of a strip, for the layers behind the third stage; fewer where tiles fill better
 };
 
 // On a device without gradients: the largest parts whose features stay below some 720 MB, and 600 MB behind
-// the third stage (fixed figures: the same split on every card). `pixels` of the output, `steps` of the second stage.
+// the third stage, there no more than in it where there are strips (fixed figures: the same split on every card).
+// `pixels` of the output, `steps` of the second stage.
 TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t steps, int64_t bytes_per_value);
 
 // The most bytes of features that live at once behind the second stage with that split and our kernels, without
