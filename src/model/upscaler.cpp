@@ -24,6 +24,13 @@
 namespace flashvsr {
 namespace {
 
+// Convolutions that the CUDA kernels read in an order of their own, made once at their first use.
+bool is_packed_later(const std::string& key, const at::Tensor& weight) {
+  if (key == "lq_proj_in.conv1.weight" || key == "lq_proj_in.conv2.weight") return true;
+  // What no kernel takes after all goes to the device whenever it is used.
+  return key.compare(0, 11, "tc_decoder.") == 0 && weight.dim() == 4 && weight.size(0) % 128 == 0 && weight.size(1) % 8 == 0;
+}
+
 // `next` begins when the current stream has come here, and may read `tensors`.
 void hand_over(const c10::Stream& next, std::initializer_list<at::Tensor> tensors) {
   const c10::impl::VirtualGuardImpl device(next.device_type());
@@ -104,10 +111,9 @@ void Upscaler::prepare(c10::Device device, c10::ScalarType dtype, const at::Tens
   visit_parameters(
       [&](const std::string& key, at::Tensor& tensor, const std::vector<int64_t>&) {
         FLASHVSR_CHECK(tensor.defined(), ErrorCode::kInternal, "upscaler: ", key, " was not loaded");
-        // Read once, into the kernels' order; on the device they would take half a GB for nothing.
-        const bool is_packed_later = device.is_cuda() && dtype == c10::kBFloat16 && !ops::wants_reference() &&
-                                     (key == "lq_proj_in.conv1.weight" || key == "lq_proj_in.conv2.weight");
-        tensor = tensor.to(is_packed_later ? c10::Device(c10::kCPU) : device, dtype);
+        // On the device they would take 650 MB for nothing.
+        const bool stays = device.is_cuda() && dtype == c10::kBFloat16 && !ops::wants_reference() && is_packed_later(key, tensor);
+        tensor = tensor.to(stays ? c10::Device(c10::kCPU) : device, dtype);
         tensor = tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor.contiguous();
       },
       with_vae);
