@@ -116,7 +116,12 @@ at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation
     const int64_t count = std::min(rows, tokens - begin);
     Activation part(x.value.narrow(0, begin, count));
     if (x.scale.defined()) part.scale = x.scale.narrow(0, begin, count);
-    result.narrow(0, begin, count).copy_(whole_feed_forward(ffn0, ffn2, part));
+    at::Tensor place = result.narrow(0, begin, count);
+    if (ffn2.is_quantized()) {
+      place.copy_(whole_feed_forward(ffn0, ffn2, part));
+    } else {
+      at::addmm_out(place, ffn2.bias, ops::linear_gelu(part.value, ffn0.weight, ffn0.bias), ffn2.weight.t());
+    }
   }
   return result;
 }
