@@ -58,24 +58,46 @@ __device__ __forceinline__ Sums warp_total(Sums sums) {
   return sums;
 }
 
-__global__ void __launch_bounds__(kThreads) frame_sums_kernel(const FinishFramesParams p) {
-  __shared__ Sums of_warp[kThreads / 32];
-  const int slice = blockIdx.x, plane = blockIdx.y;
-  const ModelFrames m = blockIdx.z == 0 ? p.input : p.style;
+// Of a run: exact in fp32 for bf16 values, in double for fp32 ones.
+__device__ __forceinline__ void add_run(const float (&value)[kRun], const uint16_t*, Sums& sums) {
+  float sum = 0, squares = 0;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    sum += value[i];
+    squares = fmaf(value[i], value[i], squares);
+  }
+  sums.sum += sum;
+  sums.squares += squares;
+}
+__device__ __forceinline__ void add_run(const float (&value)[kRun], const float*, Sums& sums) {
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    sums.sum += value[i];
+    sums.squares += double(value[i]) * value[i];
+  }
+}
+
+template <typename Value>
+__device__ __forceinline__ Sums sums_of(const FinishFramesParams& p, const ModelFrames& m, int plane, int slice) {
   const unsigned runs = (p.width + kRun - 1) / kRun, total = runs * p.height;
   Sums sums{0, 0};
   for (unsigned at = slice * kThreads + threadIdx.x; at < total; at += gridDim.x * kThreads) {
     const int begin = int(at % runs) * kRun;
-    float value[kRun], sum = 0, squares = 0;
-    load_run(row_of<uint16_t>(m, plane, int(at / runs)) + begin, p.width - begin, value);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      sum += value[i];
-      squares = fmaf(value[i], value[i], squares);
-    }
-    sums.sum += sum;
-    sums.squares += squares;
+    const Value* const from = row_of<Value>(m, plane, int(at / runs)) + begin;
+    float value[kRun];
+    load_run(from, p.width - begin, value);
+    add_run(value, from, sums);
   }
+  return sums;
+}
+
+__global__ void __launch_bounds__(kThreads) frame_sums_kernel(const FinishFramesParams p) {
+  __shared__ Sums of_warp[kThreads / 32];
+  const int slice = blockIdx.x, plane = blockIdx.y;
+  const bool is_style = blockIdx.z == 1;
+  Sums sums = is_style          ? sums_of<uint16_t>(p, p.style, plane, slice)
+              : p.input.is_fp32 ? sums_of<float>(p, p.input, plane, slice)
+                                : sums_of<uint16_t>(p, p.input, plane, slice);
   sums = warp_total(sums);
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sums;
   __syncthreads();
@@ -88,7 +110,10 @@ __global__ void __launch_bounds__(kThreads) frame_sums_kernel(const FinishFrames
   }
 }
 
+// To the type of the frames.
+template <typename Value>
 __device__ __forceinline__ float rounded(float value) {
+  if constexpr (sizeof(Value) == 4) return value;
   return widened(__bfloat16_as_ushort(__float2bfloat16_rn(value)));
 }
 
@@ -125,8 +150,9 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
       if (lane == 0) {
         const double count = double(p.height) * p.width, average = sums.sum / count;
         const double variance = sums.squares / count - average * average;
-        mean[side] = rounded(float(average));
-        deviation[side] = rounded(sqrtf(rounded(rounded(variance < 0 ? 0.f : float(variance)) + 1e-5f)));
+        mean[side] = rounded<Value>(float(average));
+        const float above_zero = rounded<Value>(rounded<Value>(variance < 0 ? 0.f : float(variance)) + 1e-5f);
+        deviation[side] = rounded<Value>(sqrtf(above_zero));
       }
     }
     __syncthreads();
@@ -145,14 +171,23 @@ __global__ void __launch_bounds__(kThreads) finish_frames_kernel(const FinishFra
     for (int i = 0; i < kRun; ++i) {
       float v = value[i];
       if constexpr (kStyled) {
-        v = rounded(__fsub_rn(v, mean[0]));
-        v = rounded(__fdiv_rn(v, deviation[0]));
-        v = rounded(__fmul_rn(v, deviation[1]));
-        v = clamped(rounded(__fadd_rn(v, mean[1])));
+        v = rounded<Value>(__fsub_rn(v, mean[0]));
+        v = rounded<Value>(__fdiv_rn(v, deviation[0]));
+        v = rounded<Value>(__fmul_rn(v, deviation[1]));
+        v = clamped(rounded<Value>(__fadd_rn(v, mean[1])));
       }
       level[i] = levels.of(v);
     }
     store_run(level, p.width - begin, static_cast<Sample*>(p.samples) + (int64_t(plane) * p.height + y) * p.width + begin);
+  }
+}
+
+template <typename Value, typename Sample>
+void launch(const FinishFramesParams& p, const dim3& grid, int slices, cudaStream_t stream) {
+  if (p.style.data) {
+    finish_frames_kernel<Value, Sample, true><<<grid, kThreads, 0, stream>>>(p, slices);
+  } else {
+    finish_frames_kernel<Value, Sample, false><<<grid, kThreads, 0, stream>>>(p, slices);
   }
 }
 
@@ -164,26 +199,17 @@ int launch_finish_frames(const FinishFramesParams& p, void* stream) {
   const unsigned planes = 3u * p.frames, total = unsigned((p.width + kRun - 1) / kRun) * p.height;
   const dim3 grid((total + kThreads * kRunsOfThread - 1) / (kThreads * kRunsOfThread), planes);
   const int slices = int(total < kThreads * kMostSlices ? (total + kThreads - 1) / kThreads : kMostSlices);
-  const bool is_16_bit = p.max_value > 255;
-  if (p.style.data) {
-    frame_sums_kernel<<<dim3(slices, planes, 2), kThreads, 0, s>>>(p);
-    if (is_16_bit) {
-      finish_frames_kernel<uint16_t, uint16_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+  if (p.style.data) frame_sums_kernel<<<dim3(slices, planes, 2), kThreads, 0, s>>>(p);
+  if (p.input.is_fp32) {
+    if (p.max_value > 255) {
+      launch<float, uint16_t>(p, grid, slices, s);
     } else {
-      finish_frames_kernel<uint16_t, uint8_t, true><<<grid, kThreads, 0, s>>>(p, slices);
+      launch<float, uint8_t>(p, grid, slices, s);
     }
-  } else if (p.input.is_fp32) {
-    if (is_16_bit) {
-      finish_frames_kernel<float, uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
-    } else {
-      finish_frames_kernel<float, uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
-    }
+  } else if (p.max_value > 255) {
+    launch<uint16_t, uint16_t>(p, grid, slices, s);
   } else {
-    if (is_16_bit) {
-      finish_frames_kernel<uint16_t, uint16_t, false><<<grid, kThreads, 0, s>>>(p, slices);
-    } else {
-      finish_frames_kernel<uint16_t, uint8_t, false><<<grid, kThreads, 0, s>>>(p, slices);
-    }
+    launch<uint16_t, uint8_t>(p, grid, slices, s);
   }
   return cudaGetLastError();
 }

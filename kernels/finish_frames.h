@@ -2,17 +2,18 @@
 //
 // The model's frames -> samples: the visible part, colours of the LQ frames (AdaIN), clamping, quantisation.
 //
-//   frames   [3][F][Hp][Wp]       bf16, or fp32 without style; strides of planes, frames and rows in elements, columns dense
+//   frames   [3][F][Hp][Wp]       bf16 or fp32; strides of planes, frames and rows in elements, columns dense
 //   style    likewise, or null    bf16; LQ frames of the same instants
 //   samples  [F][3][height][width]  8 bits (max_value up to 255) or 16, dense
 //
 // With style, for each frame and channel over height x width, population variance:
 //   v = clamp((x - mean_x) / dev_x * dev_s + mean_s, -1, 1), dev = sqrt(var + 1e-5)
-// rounded to bf16 after each of the four operations, like means, variances, their sum with 1e-5 and deviations.
+// rounded to the frames' type after each of the four operations, like means, variances, their sum with 1e-5 and deviations.
 //   sample = int(clamp((v + 1) * max_value / 2 [+ 0.5 with nearest], 0, max_value)), in fp32; NaN becomes 0
 //
-// Sums: fp32 of eight values (products of two bf16 are exact), then double, in one order on every card: the same bits
-// from run to run. Equal to the twin but where a statistic lies within 1e-7 of the middle of two bf16 values.
+// Sums: fp32 of eight values (products of two bf16 are exact), then double, and of fp32 values double at once, in one
+// order on every card: the same bits from run to run. Equal to the twin but where a statistic lies within 1e-7 of the middle
+// of two bf16 values; with fp32 frames and style a level may be one off where a value lies that near to the next.
 // Cost: memory bound; with style frames and style are read once more, for the statistics. 16 bytes at a time wherever
 // an address allows it.
 // Errors: cudaErrorInvalidValue's value (1) for arguments, else what the launch said. Thread-safety: safe.

@@ -8,7 +8,8 @@
 namespace flashvsr {
 namespace {
 
-float rounded(float value) { return bf16_to_float(float_to_bf16(value)); }
+// To the type of the frames.
+float rounded(const FinishFramesParams& p, float value) { return p.input.is_fp32 ? value : bf16_to_float(float_to_bf16(value)); }
 
 struct Statistics {
   float mean, deviation;
@@ -27,8 +28,8 @@ Statistics statistics(const FinishFramesParams& p, const ModelFrames& m, int64_t
       squares += difference * difference;
     }
   }
-  const float variance = rounded(static_cast<float>(squares / count));
-  return {rounded(static_cast<float>(mean)), rounded(std::sqrt(rounded(variance + 1e-5f)))};
+  const float variance = rounded(p, static_cast<float>(squares / count));
+  return {rounded(p, static_cast<float>(mean)), rounded(p, std::sqrt(rounded(p, variance + 1e-5f)))};
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ int check_finish_frames(const FinishFramesParams& p) {
       p.max_value > 65535 || p.frames > 21845 || int64_t{p.height} * p.width >= int64_t{1} << 31) {
     return 1;
   }
-  return p.style.data && (!p.workspace || reinterpret_cast<uintptr_t>(p.workspace) % 16 || p.input.is_fp32 || p.style.is_fp32);
+  return p.style.data && (!p.workspace || reinterpret_cast<uintptr_t>(p.workspace) % 16 || p.style.is_fp32);
 }
 
 int finish_frames_ref(const FinishFramesParams& p) {
@@ -57,8 +58,8 @@ int finish_frames_ref(const FinishFramesParams& p) {
         for (int64_t x = 0; x < p.width; ++x) {
           float value = frame_value(p.input, channel, frame, y, x);
           if (p.style.data) {
-            value = rounded(rounded(rounded(rounded(value - content.mean) / content.deviation) * style.deviation) +
-                            style.mean);
+            value = rounded(p, rounded(p, value - content.mean) / content.deviation);
+            value = rounded(p, rounded(p, value * style.deviation) + style.mean);
             value = std::fmin(std::fmax(value, -1.f), 1.f);  // NaN: -1
           }
           float level = value + 1.f;

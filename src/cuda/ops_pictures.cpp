@@ -134,11 +134,11 @@ ModelFrames model_frames(const at::Tensor& x) {
 // frames, style [1, 3, F, >= height, >= width] -> [F, 3, height, width]. `with_statistics`: needs the workspace.
 at::Tensor finished(const at::Tensor& frames, const Maybe& style, int64_t height, int64_t width, int64_t max_value,
                     bool nearest, bool with_statistics, int (*launch)(const FinishFramesParams&, void*), const char* name) {
-  const auto holds_pictures = [&](const at::Tensor& x, bool in_fp32) {
-    return (x.scalar_type() == at::kBFloat16 || (in_fp32 && x.scalar_type() == at::kFloat)) && x.dim() == 5 && x.size(0) == 1 && x.size(1) == 3 &&
+  const auto holds_pictures = [&](const at::Tensor& x, bool may_be_fp32) {
+    return (x.scalar_type() == at::kBFloat16 || (may_be_fp32 && x.scalar_type() == at::kFloat)) && x.dim() == 5 && x.size(0) == 1 && x.size(1) == 3 &&
            x.size(2) == frames.size(2) && x.size(3) >= height && x.size(4) >= width && x.device() == frames.device();
   };
-  FLASHVSR_CHECK(holds_pictures(frames, !with_statistics) && (!style || holds_pictures(*style, false)), ErrorCode::kInternal,
+  FLASHVSR_CHECK(holds_pictures(frames, true) && (!style || holds_pictures(*style, false)), ErrorCode::kInternal,
                  name, ": frames do not hold the pictures");
   const CUDAGuard guard(frames.device());
   const auto with_dense_rows = [](const at::Tensor& x) { return x.stride(4) == 1 ? x : x.contiguous(); };

@@ -314,8 +314,7 @@ at::Tensor finish_frames(const at::Tensor& frames, const at::Tensor& style, int6
   using Kernel = at::Tensor(const at::Tensor&, const std::optional<at::Tensor>&, int64_t, int64_t, int64_t, bool);
   // A decoder whose result is added to the enlargement gives fp32, also with a model in bf16.
   const bool has_kernel = frames.scalar_type() == c10::kBFloat16 ||
-                          (frames.scalar_type() == c10::kFloat && options.color_fix != ColorFix::kAdain &&
-                           (!style.defined() || style.scalar_type() == c10::kBFloat16));
+                          (frames.scalar_type() == c10::kFloat && (!style.defined() || style.scalar_type() == c10::kBFloat16));
   if (has_kernel) {
     const char* name = options.color_fix == ColorFix::kWavelet ? "wavelet_color" : "finish_frames";
     if (const auto kernel = own_kernel<Kernel>(name, frames)) {

@@ -87,7 +87,7 @@ TEST(FinishFramesGpu, WhatIsNotANumberIsBlack) {
   check_finish<uint8_t>({1, 4, 16, 0, 0, 255, true, false}, {0x7fc0});
 }
 
-// Frames in fp32, quantised only; rows at every alignment. Levels that bf16 could not tell apart.
+// Frames in fp32; rows at every alignment. Levels that bf16 could not tell apart.
 TEST(FinishFramesGpu, Fp32EqualsTwin) {
   FLASHVSR_NEEDS_GPU();
   for (const int width : {1, 8, 37, 64}) {
@@ -113,10 +113,67 @@ TEST(FinishFramesGpu, Fp32EqualsTwin) {
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     EXPECT_EQ(d_samples.download(), expected);
     EXPECT_TRUE(d_samples.guard_is_intact());
-    p.style = p.input;  // AdaIN rounds to bf16
+    p.style = p.input;  // colours come in bf16
     p.workspace = d_input.get();
     EXPECT_NE(launch_finish_frames(p, nullptr), 0);
+
+    // With colours: a level may be one off where a value lies next to it.
+    input[0] = .25f;
+    const std::vector<uint16_t> style = device::random_bf16(input.size(), 32, .4f, -.2f);
+    Buffer<float> d_content(input);
+    Buffer<uint16_t> d_style(style);
+    Buffer<uint8_t> d_workspace(finish_frames_workspace_bytes(p.frames));
+    p.style.is_fp32 = false;
+    p.style.data = style.data();
+    p.input.data = input.data();
+    p.samples = expected.data();
+    p.workspace = d_workspace.get();
+    ASSERT_EQ(finish_frames_ref(p), 0);
+    p.style.data = d_style.get();
+    p.input.data = d_content.get();
+    p.samples = d_samples.get();
+    d_samples.poison();
+    ASSERT_EQ(launch_finish_frames(p, nullptr), 0);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    const std::vector<uint16_t> colored = d_samples.download();
+    size_t unequal = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      unequal += colored[i] != expected[i];
+      ASSERT_LE(std::abs(int(colored[i]) - int(expected[i])), 1) << i;
+    }
+    EXPECT_LE(unequal, 1 + expected.size() / 100);
+    EXPECT_TRUE(d_samples.guard_is_intact() && d_workspace.guard_is_intact());
   }
+}
+
+// A plane of one value in fp32: its deviation, too, is that of 1e-5.
+TEST(FinishFramesGpu, Fp32FlatPlanes) {
+  FLASHVSR_NEEDS_GPU();
+  FinishFramesParams p;
+  p.frames = 1;
+  p.height = 64;
+  p.width = 64;
+  p.max_value = 255;
+  p.input = p.style = {nullptr, 4096, 4096, 64};
+  p.input.is_fp32 = true;
+  std::vector<float> input(3 * 4096, .9f);
+  for (size_t i = 0; i < input.size(); i += 2) input[i] += 1e-4f;  // moves a level by 1e-4 / sqrt(1e-5) of the style's deviation
+  const std::vector<uint16_t> style(3 * 4096, float_to_bf16(-.25f));
+  std::vector<uint8_t> expected(3 * 4096);
+  Buffer<float> d_input(input);
+  Buffer<uint16_t> d_style(style);
+  Buffer<uint8_t> d_samples(3 * 4096), d_workspace(finish_frames_workspace_bytes(1));
+  p.input.data = input.data();
+  p.style.data = style.data();
+  p.samples = expected.data();
+  p.workspace = d_workspace.get();
+  ASSERT_EQ(finish_frames_ref(p), 0);
+  p.input.data = d_input.get();
+  p.style.data = d_style.get();
+  p.samples = d_samples.get();
+  ASSERT_EQ(launch_finish_frames(p, nullptr), 0);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(d_samples.download(), expected);
 }
 
 // A plane without deviation: all of it is sqrt(1e-5), which must not be lost in a difference of large sums.
