@@ -21,7 +21,7 @@
 // (2^-11 absolute).
 // Deterministic. Cost: 2 * rows * out * in flop.
 // Limits: compute capability 9.0 only (else cudaErrorNoKernelImageForDevice: cuBLASLt is the other way); in a multiple of
-// 64, out of 8, rows < 2^31; pointers 16-byte aligned; split a multiple of 64, less than out; frames even, height and
+// 64, out of 8 and below 2^24, rows < 2^31; pointers 16-byte aligned; split a multiple of 64, less than out; frames even, height and
 // width multiples of 8, their product rows; residual neither with gelu nor with windowed.
 // Errors: cudaErrorInvalidValue's value (1) for arguments, else what the launch said.
 // Thread-safety: safe. Launches only: no synchronisation, no allocation.

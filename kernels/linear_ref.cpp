@@ -13,7 +13,7 @@ int check_linear(const LinearParams& p) {
       misaligned(p.output)) {
     return 1;
   }
-  if (p.rows < 1 || p.rows >= int64_t{1} << 31 || p.in < 64 || p.in % 64 || p.out < 8 || p.out % 8) return 1;
+  if (p.rows < 1 || p.rows >= int64_t{1} << 31 || p.in < 64 || p.in % 64 || p.out < 8 || p.out % 8 || p.out >= 1 << 24) return 1;
   if (misaligned(p.residual) || misaligned(p.gate) || (p.residual && (p.gelu || p.windowed)) || (p.gate && !p.residual)) return 1;
   return p.windowed && (misaligned(p.windowed) || p.split < 64 || p.split % 64 || p.split >= p.out || p.frames < 2 || p.frames % 2 ||
                         p.height < 8 || p.height % 8 || p.width < 8 || p.width % 8 ||

@@ -7,10 +7,6 @@
 // engine writes it into both (32 bytes a cycle and SM from L2 in place of 48).
 //
 // A residual comes the way results leave, early in the tile, and takes the place of a stage.
-//
-// The epilogue, some 1500 cycles of GELU after 24 000 of products, must not stop the tensor cores. One warpgroup begins
-// a little behind the other, so that one multiplies while the other ends its tile; the ring of stages holds what lies
-// between them.
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -30,7 +26,6 @@ constexpr uint32_t kTokenBytes = kTokens * kDepth * 2;     // 32768
 constexpr uint32_t kStageBytes = kWeightBytes + kTokenBytes;
 constexpr uint32_t kBoxBytes = 64 * 128 * 2;  // 64 features of 128 tokens, on their way out
 constexpr int kThreads = 384;
-constexpr int kBehind = 2;  // stages that the second warpgroup begins later
 
 template <bool kResidual>
 struct Layout {
@@ -169,8 +164,6 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kCluster, 1, 1) 
     int stage = 0;
     uint32_t parity = 0, residual_parity = 0;
     float d[128];
-    bool is_first = true;
-    if (consumer == 1) named_barrier(3, 256);
 
     for (int index = blockIdx.x / kCluster; index < tiles; index += clusters) {
       const Tile tile = tile_at(a, index);
@@ -200,9 +193,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kCluster, 1, 1) 
                       tile.token + half * 128, full_residual(consumer));
           }
         }
-        if (consumer == 0 && is_first && step == min(kBehind, a.depth) - 1) asm volatile("bar.arrive 3, 256;" ::: "memory");
       }
-      is_first = false;
       wgmma_wait<0>();
       wgmma_hold(d);
       release(last);
@@ -268,7 +259,8 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kCluster, 1, 1) 
     }
     if (issuer < 16) store_wait();
   }
-  // Nobody leaves while the other may still write to its barriers.
+  // Nobody leaves while the other may still write to its barriers. A warp's one busy lane comes last.
+  __syncwarp();
   cluster_sync();
 }
 

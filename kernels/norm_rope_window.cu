@@ -2,7 +2,7 @@
 //
 // A block takes half or a quarter of a window of q, k or v, a warp eight or four of its tokens. The token's angles serve all heads,
 // and because 32 pieces are a whole number of heads, a lane needs only four of them. Sums for the window means stay
-// in registers, meet in shared memory, and a second small kernel adds the quarters.
+// in registers, meet in shared memory, and a second small kernel adds the blocks'.
 #include "kernels/norm_rope_window.h"
 
 #include "kernels/rows.cuh"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Thin names for the Hopper instructions that conv_nhwc_sm90.cu uses: mbarrier, the bulk and tensor copies,
+// Thin names for the Hopper instructions that conv_nhwc_sm90.cu and linear_sm90.cu use: mbarrier, the bulk and tensor copies,
 // wgmma and its fences, matrix loads and stores. Device code for sm_90a only.
 #ifndef FLASHVSR_KERNELS_SM90_CUH_
 #define FLASHVSR_KERNELS_SM90_CUH_

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The allocator's settings, looked at when the CUDA library is opened: before the engine's first allocation.
+// The allocator's settings, looked at when the CUDA library is opened: before the engine's first allocation. And what it
+// keeps for later, given back.
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 
+#include <mutex>
+
 #include "cuda/allocator_settings.h"
+#include "cuda/recording.h"
+#include "model/device_cache.h"
 
 namespace flashvsr {
 namespace {
@@ -26,6 +32,19 @@ int devices_that_map_memory() {
 }
 
 [[maybe_unused]] const bool is_set = prefer_expandable_segments(devices_that_map_memory());
+
+void release(c10::Device device) {
+  constexpr int64_t kMuch = int64_t{256} << 20;
+  // An application's own allocator may be of another kind.
+  auto* const allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
+  if (allocator == nullptr) return;
+  const auto stats = allocator->getDeviceStats(device.has_index() ? device.index() : 0);
+  if (stats.reserved_bytes[0].current - stats.allocated_bytes[0].current < kMuch) return;
+  const std::lock_guard<std::mutex> lock(recording_mutex());
+  allocator->emptyCache();
+}
+
+[[maybe_unused]] const CacheReleaser before = set_cache_releaser(release);
 
 }  // namespace
 }  // namespace flashvsr

@@ -173,7 +173,7 @@ at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double e
 }
 
 at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
-  if (!rows_fit(x) || !y.is_contiguous()) {
+  if (!rows_fit(x) || !is_plain_bf16(y) || !y.is_contiguous()) {
     note_reference("gated_residual", x);
     return reference::gated_residual(x, y, gate);
   }
@@ -194,7 +194,7 @@ at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, const at::Te
 std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& y, const Maybe& gate,
                                                  const at::Tensor& scale, const at::Tensor& shift, double eps,
                                                  bool affine) {
-  if (!rows_fit(x) || !y.is_contiguous()) {
+  if (!rows_fit(x) || !is_plain_bf16(y) || !y.is_contiguous()) {
     note_reference("residual_norm", x);
     return reference::residual_norm(x, y, gate.value_or(at::Tensor()), scale, shift, eps, affine);
   }
@@ -219,7 +219,7 @@ std::tuple<at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::
 std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm8(const at::Tensor& x, const Maybe& y, const Maybe& gate,
                                                              const at::Tensor& scale, const at::Tensor& shift,
                                                              double eps, bool affine) {
-  if (!rows_fit(x) || (y && !y->is_contiguous())) {
+  if (!rows_fit(x) || (y && !(is_plain_bf16(*y) && y->is_contiguous()))) {
     note_reference("residual_norm8", x);
     const at::Tensor none;
     return reference::residual_norm8(x, y.value_or(none), gate.value_or(none), scale, shift, eps, affine);
@@ -277,7 +277,7 @@ constexpr double kLinearShare = 0.88;
 bool linear_fits(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return x.dim() == 2 && x.is_contiguous() && weight.is_contiguous() && weight.scalar_type() == at::kBFloat16 &&
          bias.scalar_type() == at::kBFloat16 && !(at::GradMode::is_enabled() && weight.requires_grad()) && x.size(0) > 0 &&
-         x.size(1) % 64 == 0 && weight.size(0) % 8 == 0 &&
+         x.size(1) > 0 && x.size(1) % 64 == 0 && weight.size(0) % 8 == 0 &&
          linear_share(x.size(0), static_cast<int32_t>(weight.size(0))) >= kLinearShare;
 }
 
@@ -387,7 +387,7 @@ Windowed qkv_window(const at::Tensor& x, const at::Tensor& weight, const at::Ten
                     const at::Tensor& sin, const Maybe& key_place, const Maybe& value_place) {
   const int64_t dim = q_weight.size(0);
   const CUDAGuard guard(x.device());
-  if (!rope_fits(x, dim, heads, cos, sin) || !linear_fits(x, weight, bias) || dim % 64 != 0) {
+  if (!rope_fits(x, dim, heads, cos, sin) || !linear_fits(x, weight, bias)) {
     return norm_rope_window(at::linear(x, weight, bias), q_weight, k_weight, eps, heads, f, h, w, cos, sin, key_place, value_place);
   }
   const at::Tensor qk = at::empty({x.size(0), 2 * dim}, x.options());
@@ -484,12 +484,13 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, co
   return out;
 }
 
-// Whole blocks of queries and of prompt go through the block-sparse kernel, each row listing all of the prompt.
+// Whole blocks of queries and of prompt go through the block-sparse kernel, each row listing all of the prompt. Others
+// are LibTorch's SDPA's, which is no fallback in bf16.
 at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at::Tensor& value, int64_t heads) {
   const int64_t tokens = q.size(0), prompt = key.size(0), head_dim = q.size(1) / heads;
   if (!is_plain_bf16(q) || !q.is_contiguous() || !key.is_contiguous() || !value.is_contiguous() ||
       tokens % kAttentionBlock != 0 || prompt % kAttentionBlock != 0 || (head_dim != 64 && head_dim != 128)) {
-    note_reference("cross_attention", q);
+    if (!is_plain_bf16(q)) note_reference("cross_attention", q);
     return reference::cross_attention(q, key, value, heads);
   }
   const CUDAGuard guard(q.device());

@@ -78,7 +78,7 @@ struct SelfAttention {
   Linear qkv;                 // q, k, v side by side, made by fold_constants
 
   // x [S, D], modulated. Reads the layer's part of the cache and stores the new slots in it. What `o` is to project.
-  // Takes x over: given away, its memory is free once it was projected.
+  // Takes x over: given away, its memory is free before attention begins.
   at::Tensor attend(Activation x, int64_t layer, const AttentionContext& context,
                      int64_t heads, double eps, KvCache& cache) const;
 };

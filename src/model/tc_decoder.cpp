@@ -70,7 +70,8 @@ TailSplit tail_split(const TcDecoderConfig& config, int64_t pixels, int64_t step
     // What the strip's own frames leave of a MemBlock's room.
     const int64_t grown = split.steps * grow, third = config.channels[2] * (pixels / (up * up)) * bytes_per_value;
     const int64_t room = std::max<int64_t>(1, 3 * grown + 2 - grown * config.grow[2]) * third;
-    split.finish_strips = std::max(split.finish_strips, (finish_bytes + room - 1) / room);
+    // An eighth more: rows around a part, and up to whole tiles.
+    split.finish_strips = std::max(split.finish_strips, (finish_bytes + finish_bytes / 8 + room - 1) / room);
   }
   return split;
 }

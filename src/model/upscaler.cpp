@@ -2,7 +2,6 @@
 #include "model/upscaler.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -19,27 +18,25 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "model/cancel.h"
+#include "model/device_cache.h"
 #include "model/ops.h"
 #include "model/stage_graphs.h"
 
 namespace flashvsr {
 namespace {
 
-// Convolutions that the CUDA kernels read in an order of their own, made once at their first use.
+// Large convolutions that the CUDA kernels read in an order of their own, made once at their first use. What no kernel
+// takes would go to the device at every use, waiting for it, and could not be recorded: in doubt a weight stays there.
 bool is_packed_later(const std::string& key, const at::Tensor& weight) {
   if (key == "lq_proj_in.conv1.weight" || key == "lq_proj_in.conv2.weight") return true;
-  // What no kernel takes after all goes to the device whenever it is used.
-  return key.compare(0, 11, "tc_decoder.") == 0 && weight.dim() == 4 && weight.size(0) % 128 == 0 && weight.size(1) % 8 == 0;
+  constexpr int64_t kLarge = 1 << 17;
+  return key.compare(0, 11, "tc_decoder.") == 0 && weight.dim() == 4 && weight.numel() >= kLarge && weight.size(1) % 8 == 0 &&
+         weight.size(0) % (weight.size(2) == 3 ? 128 : 256) == 0;  // a growth of two takes whole pairs of tiles
 }
 
-// From here on (1088x1920 and more) a stage's largest tensors are hundreds of megabytes, and what one stage leaves cached is
+// From here on (1024x1536 and more) a stage's largest tensors are hundreds of megabytes, and what one stage leaves cached is
 // in the way of the next: 0.9 GiB at 1536x2688.
 constexpr int64_t kTidyPixels = int64_t{3} << 19;
-
-// The allocator gives back what nobody uses. Waits for the device.
-void release_cached(c10::Device device) {
-  if (device.is_cuda()) c10::getDeviceAllocator(device.type())->emptyCache();
-}
 
 // `next` begins when the current stream has come here, and may read `tensors`.
 void hand_over(const c10::Stream& next, std::initializer_list<at::Tensor> tensors) {

@@ -379,6 +379,12 @@ TEST_F(OpsGpu, FinishedFrames) {
         const at::Tensor fine = at::randn(frames.sizes(), at::kFloat).mul_(0.6).add_(0.2).to(kDevice);
         EXPECT_TRUE(at::equal(finish_frames(fine, {}, s.height, s.width, max_value, {ColorFix::kNone, quantization}),
                               quantize(fine.narrow(3, 0, s.height).narrow(4, 0, s.width), max_value, quantization)[0].transpose(0, 1)));
+        const auto visible = [&](const at::Tensor& x) { return x.narrow(3, 0, s.height).narrow(4, 0, s.width).to(at::kFloat); };
+        const at::Tensor colored = quantize(adain(visible(fine), visible(style)), max_value, quantization)[0].transpose(0, 1);
+        const at::Tensor difference =
+            (finish_frames(fine, style, s.height, s.width, max_value, {ColorFix::kAdain, quantization}).to(at::kInt) - colored.to(at::kInt)).abs();
+        EXPECT_LE(difference.max().item<int>(), 1);
+        EXPECT_LE(difference.sum().item<int64_t>(), 1 + difference.numel() / 100);
         for (const ColorFix fix : {ColorFix::kNone, ColorFix::kAdain}) {
           const PostprocessOptions options{fix, quantization};
           const at::Tensor own = finish_frames(frames, fix == ColorFix::kAdain ? style : at::Tensor(), s.height, s.width,

@@ -39,11 +39,15 @@ class StagesGpuTest : public testing::Test {
     }, &refused_);
     const c10::InferenceMode guard;
     // Head dimension 64 and sizes that the kernels take.
-    model_ = std::make_unique<Upscaler>(random_student_config());
-    at::manual_seed(3);
-    randomize(*model_, device_, at::kBFloat16, false);
+    make_model(random_student_config());
     const int64_t scale = model_->config().input_scale;
     lq_ = (at::rand({1, 3, 25 + 8 * 14, 256 / scale, 384 / scale}, at::TensorOptions().device(device_)) * 2 - 1).to(at::kBFloat16);
+  }
+
+  void make_model(const ModelConfig& config) {
+    model_ = std::make_unique<Upscaler>(config);
+    at::manual_seed(3);
+    randomize(*model_, device_, at::kBFloat16, false);
   }
 
   void TearDown() override {
@@ -81,6 +85,15 @@ TEST_F(StagesGpuTest, RecordedStagesGiveTheSameFrames) {
   const auto plain = run(false, CacheStorage::kDevice, 12);
   expect_same(run(true, CacheStorage::kDevice, 12), plain);
   EXPECT_FALSE(at::equal(plain[10], plain[11]));
+}
+
+// As the built-in model's: a growth that no kernel takes, whose weight must not come from the host at every use.
+TEST_F(StagesGpuTest, AGrowthWithoutKernelIsRecordedToo) {
+  const c10::InferenceMode guard;
+  ModelConfig config = random_student_config();
+  config.tc_decoder.channels[0] = 64;
+  make_model(config);
+  expect_same(run(true, CacheStorage::kDevice, 8), run(false, CacheStorage::kDevice, 8));
 }
 
 TEST_F(StagesGpuTest, OtherOptionsAreRecordedAnew) {

@@ -21,7 +21,7 @@ struct Shape {
   int rows, in, out;
 };
 
-// Poisons the output, runs twice and wants the same bits and nothing behind them.
+// Poisons the output, runs three times and wants the same bits and nothing behind them.
 std::vector<uint16_t> run(LinearParams p, const std::vector<uint16_t>& x, const std::vector<uint16_t>& weight,
                           const std::vector<uint16_t>& bias) {
   const Buffer<uint16_t> d_x(x), d_weight(weight), d_bias(bias);
@@ -191,6 +191,10 @@ TEST_F(LinearGpu, BadArgumentsAreRefused) {
   EXPECT_TRUE(refused([](LinearParams& p) { p.width = 16; }));
   EXPECT_TRUE(refused([](LinearParams& p) { p.frames = 1; }));
   EXPECT_TRUE(refused([](LinearParams& p) { p.windowed += 1; }));
+  EXPECT_TRUE(refused([](LinearParams& p) { p.residual = p.x; }));
+  good.windowed = nullptr;
+  EXPECT_TRUE(refused([](LinearParams& p) { p.residual = p.x + 1; }));
+  EXPECT_TRUE(refused([](LinearParams& p) { p.residual = p.x, p.gate = p.bias + 1; }));
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
 }
 
