@@ -8,7 +8,7 @@
 #                                    timeline (kernels of a first and of a steady chunk in a run, with the gaps between),
 #                                    plans (what smaller cards would do; five minutes), element_sanitizers, big (4K and `degrade` in
 #                                    CUDA memory), soak (ten minutes of a decoder in front, or $FLASHVSR_SOAK seconds),
-#                                    two_gpus (pictures on one, the model on the other)
+#                                    two_gpus (the second one; pictures on one, the model on the other)
 #
 # The GPU machine needs the driver and python3 with torch 2.11 (its LibTorch is used), meson and a compiler; no GStreamer, no
 # network. About eight minutes without the steps named last, most of them the build, the sanitizers and the random checkpoint of the released size.
@@ -240,15 +240,20 @@ if wanted cuda_memory; then
   fi
 fi
 
-# Pictures on one card, the model on the other, and back: the bytes of the first card by itself.
+# The second card alone and with pictures in its own memory: the bytes of the first. Pictures on one, the model on the other: an
+# error that names both.
 if wanted two_gpus; then
   first=$(bytes "cuda:0" $(frames 60 480 270) ! flashvsr device=cuda:0 | tail -1)
-  says() { [ "$first" = "$2" ] && same=true || same=false; echo "{\"element\":\"$1\",\"same\":$same,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"; }
-  says "cuda:1" "$(bytes "cuda:1" $(frames 60 480 270) ! flashvsr device=cuda:1 | tail -1)"
-  for pair in "0 1" "1 0" "1 1"; do
+  says() { echo "{\"element\":\"$1\",\"$2\":$3,\"commit\":\"$commit\"}" | tee -a "$out/element.jsonl"; }
+  same() { [ "$first" = "$1" ] && echo true || echo false; }
+  on_cards() { bytes "pictures on $1, model on $2" $(frames 60 480 270) ! cudaupload cuda-device-id=$1 ! "$in_cuda" ! flashvsr device=cuda:$2 ! cudadownload; }
+  says "cuda:1" same "$(same "$(bytes "cuda:1" $(frames 60 480 270) ! flashvsr device=cuda:1 | tail -1)")"
+  says "pictures on 1, model on 1" same "$(same "$(on_cards 1 1 | tail -1)")"
+  for pair in "0 1" "1 0"; do
     read -r pictures model <<< "$pair"
-    says "pictures on $pictures, model on $model" "$(bytes "pictures on $pictures, model on $model" $(frames 60 480 270) ! \
-      cudaupload cuda-device-id=$pictures ! "$in_cuda" ! flashvsr device=cuda:$model ! cudadownload | tail -1)"
+    on_cards $pictures $model > "$work/mismatch" 2>&1
+    grep -q "memory of CUDA device $pictures, the model on device $model" "$work/mismatch" && refused=true || refused=false
+    says "pictures on $pictures, model on $model" refused_by_name $refused
   done
 fi
 
