@@ -10,11 +10,11 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <cstdint>
 
 #include "kernels/block_sparse_attention_common.cuh"
 #include "kernels/block_sparse_attention_launch.cuh"
+#include "kernels/tensor_map.cuh"
 #include "kernels/wgmma.cuh"
 
 namespace flashvsr {
@@ -565,33 +565,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 // ---- launch ------------------------------------------------------------------------------------
 
-using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
-                                 const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                                 const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-// Asked of the runtime, so that nothing links libcuda; once, for it takes microseconds.
-cudaError_t find_encoder(EncodeTiled* encode) {
-  static std::atomic<EncodeTiled> known{nullptr};
-  *encode = known.load(std::memory_order_relaxed);
-  if (*encode != nullptr) {
-    return cudaSuccess;
-  }
-  void* entry = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
-                                                              12000, cudaEnableDefault, &found);
-  if (status != cudaSuccess) {
-    return status;
-  }
-  if (found != cudaDriverEntryPointSuccess || entry == nullptr) {
-    return cudaErrorSymbolNotFound;
-  }
-  *encode = reinterpret_cast<EncodeTiled>(entry);
-  known.store(*encode, std::memory_order_relaxed);
-  return cudaSuccess;
-}
-
 // [tokens][heads * head_dim] seen as [column half][token][64], so that one box is a block of one
 // head in the layout that wgmma reads.
 cudaError_t encode_map(EncodeTiled encode, CUtensorMap* map, const uint16_t* data, int64_t tokens,
@@ -612,11 +585,11 @@ cudaError_t encode_map(EncodeTiled encode, CUtensorMap* map, const uint16_t* dat
 template <int kHeadDim>
 cudaError_t launch(const BlockSparseAttentionParams& params, int multiprocessors,
                    cudaStream_t stream) {
-  EncodeTiled encode = nullptr;
-  cudaError_t status = find_encoder(&encode);
-  if (status != cudaSuccess) {
-    return status;
+  const EncodeTiled encode = encode_tiled();
+  if (encode == nullptr) {
+    return cudaErrorSymbolNotFound;
   }
+  cudaError_t status = cudaSuccess;
   Arguments arguments;
   const int64_t pitch = static_cast<int64_t>(params.heads) * kHeadDim;
   const int64_t slot_tokens = static_cast<int64_t>(params.windows) * kAttentionBlock;

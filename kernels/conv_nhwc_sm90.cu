@@ -18,6 +18,7 @@
 
 #include "kernels/conv_nhwc_internal.h"
 #include "kernels/sm90.cuh"
+#include "kernels/tensor_map.cuh"
 
 namespace flashvsr {
 namespace {
@@ -262,25 +263,6 @@ __global__ void __launch_bounds__(kThreads, 1) conv_nhwc_sm90_kernel(const __gri
     }
     if (elected) store_wait();
   }
-}
-
-using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
-                                 const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
-                                 CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-// Asked of the driver, so that nothing links libcuda.
-EncodeTiled encode_tiled() {
-  static const EncodeTiled function = [] {
-    void* pointer = nullptr;
-    cudaDriverEntryPointQueryResult result;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &pointer, 12000, cudaEnableDefault, &result) !=
-            cudaSuccess ||
-        result != cudaDriverEntryPointSuccess) {
-      pointer = nullptr;
-    }
-    return reinterpret_cast<EncodeTiled>(pointer);
-  }();
-  return function;
 }
 
 bool make_map(CUtensorMap* map, const uint16_t* pointer, const cuuint64_t (&sizes)[5], const int64_t (&strides)[4],

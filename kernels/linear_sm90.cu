@@ -13,6 +13,7 @@
 
 #include "kernels/linear.h"
 #include "kernels/sm90.cuh"
+#include "kernels/tensor_map.cuh"
 
 namespace flashvsr {
 namespace {
@@ -262,24 +263,6 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kCluster, 1, 1) 
   // Nobody leaves while the other may still write to its barriers. A warp's one busy lane comes last.
   __syncwarp();
   cluster_sync();
-}
-
-using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                                 const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-// Asked of the driver, so that nothing links libcuda.
-EncodeTiled encode_tiled() {
-  static const EncodeTiled function = [] {
-    void* pointer = nullptr;
-    cudaDriverEntryPointQueryResult result;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &pointer, 12000, cudaEnableDefault, &result) != cudaSuccess ||
-        result != cudaDriverEntryPointSuccess) {
-      pointer = nullptr;
-    }
-    return reinterpret_cast<EncodeTiled>(pointer);
-  }();
-  return function;
 }
 
 // Rows of `width` values in boxes of 64.

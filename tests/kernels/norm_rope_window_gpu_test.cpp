@@ -19,7 +19,7 @@ TEST(NormRopeWindowGpu, EqualsTwin) {
   uint32_t seed = 1;
   for (const Case& c : {Case{2, 8, 8, 64, 64, true}, Case{2, 16, 24, 192, 64, true}, Case{4, 8, 16, 384, 128, true},
                         Case{6, 16, 8, 1536, 128, true}, Case{2, 24, 16, 1536, 128, false},
-                        Case{4, 16, 8, 192, 64, true, false}, Case{2, 8, 16, 1536, 128, true, false}, Case{2, 64, 64, 64, 64, true}}) {
+                        Case{4, 16, 8, 192, 64, true, false}, Case{2, 8, 16, 1536, 128, true, false}, Case{2, 64, 64, 64, 64, true}, Case{2, 64, 64, 384, 128, true}}) {
     SCOPED_TRACE(::testing::Message() << c.frames << "x" << c.height << "x" << c.width << " dim " << c.dim);
     const int tokens = c.frames * c.height * c.width, half = c.head_dim / 2, windows = tokens / 128;
     const size_t count = size_t(tokens) * c.dim;
