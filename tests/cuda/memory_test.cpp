@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Bytes that live at once in the CUDA path, on host tensors: src/cuda/ops.cpp with launchers that compute nothing, since
+// Bytes that live at once in the CUDA path, on host tensors: src/cuda/ops*.cpp with launchers that compute nothing, since
 // only the tensors' sizes and lives matter. Prints them for every part of the released model in multiples of an
 // output pixel's byte, which hold for any size split alike, and checks what api/plan.cpp counts with.
 #include <ATen/ATen.h>
