@@ -290,7 +290,7 @@ cudaError_t launch(const Arguments& a, int processors, cudaStream_t stream) {
 double linear_share_sm90(int64_t rows, int32_t out) {
   int device = 0, processors = 0;
   if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || processors < kCluster) {
     return 0;
   }
   const int64_t clusters = processors / kCluster, features = kFeatures * kCluster;
