@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Registers the CUDA kernels for the operations of model/ops.h (projector and decoder: ops_convolutions.cpp; pictures: ops_pictures.cpp): takes tensors
-// apart into the kernels' parameter structs, on the current stream, without waiting for the device. What a kernel does
-// not take (another dtype, a shape beyond its limits) goes to the reference and is said once; FLASHVSR_STRICT=1 makes it
-// an error.
+// Registers the CUDA kernels for the operations of model/ops.h (projector and decoder: ops_convolutions.cpp; pictures:
+// ops_pictures.cpp): takes tensors apart into the kernels' parameter structs, on the current stream, without waiting for
+// the device. What a kernel does not take (another dtype, a shape beyond its limits) goes to the reference and is said
+// once; FLASHVSR_STRICT=1 makes it an error.
 #include "model/ops.h"
 
 #include <ATen/ATen.h>
@@ -342,6 +342,24 @@ std::tuple<at::Tensor, at::Tensor> block_mask(const at::Tensor& q_mean, const at
   return {row_begin, column};
 }
 
+// What both attentions have in common; keys, values, rows and the output's order are the caller's. q: blocks of 128 rows of D.
+at::Tensor attend(BlockSparseAttentionParams p, const at::Tensor& q, at::IntArrayRef result, int64_t heads, const char* name) {
+  const int64_t dim = q.size(-1), head_dim = dim / heads;
+  const at::Tensor out = at::empty(result, q.options());
+  p.query = bits(q);
+  p.output = mutable_bits(out);
+  p.heads = static_cast<int32_t>(heads);
+  p.head_dim = static_cast<int32_t>(head_dim);
+  p.q_blocks = static_cast<int32_t>(q.numel() / dim / kAttentionBlock);
+  p.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  const at::Tensor workspace =
+      at::empty({static_cast<int64_t>(block_sparse_attention_workspace_bytes(p.heads, p.q_blocks))},
+                q.options().dtype(at::kByte));
+  p.workspace = workspace.data_ptr();
+  check(launch_block_sparse_attention(p, stream()), name);
+  return out;
+}
+
 at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, const Maybe& value_ring,
                                   const at::Tensor& key_now, const at::Tensor& value_now, const at::Tensor& slot_map,
                                   const at::Tensor& row_begin, const at::Tensor& column, int64_t heads, int64_t f,
@@ -357,9 +375,7 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, co
         heads, {f, h, w});
   }
   const CUDAGuard guard(q.device());
-  const at::Tensor out = at::empty({f * h * w, dim}, q.options());
   BlockSparseAttentionParams p;
-  p.query = bits(q);
   p.key_ring = bits(key_ring);
   p.value_ring = bits(value_ring);
   p.key_current = bits(key_now);
@@ -367,25 +383,15 @@ at::Tensor block_sparse_attention(const at::Tensor& q, const Maybe& key_ring, co
   p.slot_map = slot_map.data_ptr<int32_t>();
   p.row_begin = row_begin.data_ptr<int32_t>();
   p.column = column.data_ptr<int32_t>();
-  p.output = mutable_bits(out);
-  p.heads = static_cast<int32_t>(heads);
-  p.head_dim = static_cast<int32_t>(head_dim);
-  p.q_blocks = static_cast<int32_t>(q.size(0));
   p.windows = static_cast<int32_t>(windows);
   p.ring_slots = key_ring ? static_cast<int32_t>(key_ring->size(0)) : 0;
   p.current_slots = static_cast<int32_t>(key_now.size(0) / windows);
   p.slots = static_cast<int32_t>(slot_map.size(0));
-  p.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
   p.raster_output = true;
   p.frames = static_cast<int32_t>(f);
   p.height = static_cast<int32_t>(h);
   p.width = static_cast<int32_t>(w);
-  const at::Tensor workspace =
-      at::empty({static_cast<int64_t>(block_sparse_attention_workspace_bytes(p.heads, p.q_blocks))},
-                q.options().dtype(at::kByte));
-  p.workspace = workspace.data_ptr();
-  check(launch_block_sparse_attention(p, stream()), "block_sparse_attention");
-  return out;
+  return attend(p, q, {f * h * w, dim}, heads, "block_sparse_attention");
 }
 
 // Whole blocks of queries and of prompt go through the block-sparse kernel, each row listing all of the prompt. Others
@@ -405,28 +411,16 @@ at::Tensor cross_attention(const at::Tensor& q, const at::Tensor& key, const at:
     for (int64_t i = 0; i < blocks; ++i) values.push_back(static_cast<int32_t>(i));
     return at::tensor(values, at::kInt).to(key.device());
   });
-  const at::Tensor out = at::empty_like(q);
   BlockSparseAttentionParams p;
-  p.query = bits(q);
   p.key_current = bits(key);
   p.value_current = bits(value);
   p.slot_map = places.data_ptr<int32_t>();
   p.column = places.data_ptr<int32_t>() + 1;
   p.shared_columns = static_cast<int32_t>(blocks);
-  p.output = mutable_bits(out);
-  p.heads = static_cast<int32_t>(heads);
-  p.head_dim = static_cast<int32_t>(head_dim);
-  p.q_blocks = static_cast<int32_t>(tokens / kAttentionBlock);
   p.windows = static_cast<int32_t>(blocks);
   p.current_slots = 1;
   p.slots = 1;
-  p.softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-  const at::Tensor workspace =
-      at::empty({static_cast<int64_t>(block_sparse_attention_workspace_bytes(p.heads, p.q_blocks))},
-                q.options().dtype(at::kByte));
-  p.workspace = workspace.data_ptr();
-  check(launch_block_sparse_attention(p, stream()), "cross_attention");
-  return out;
+  return attend(p, q, q.sizes(), heads, "cross_attention");
 }
 
 at::Tensor channel_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {

@@ -293,6 +293,13 @@ void set_input(ConvNhwcParams& p, const at::Tensor& x) {
   p.in_stride_t = x.size(0) == 1 ? p.in_stride_y * x.size(2) : x.stride(0);
 }
 
+void set_output(ConvNhwcParams& p, const at::Tensor& out) {
+  p.output = mutable_bits(out);
+  p.out_stride_x = out.size(1);
+  p.out_stride_y = p.out_stride_x * out.size(3);
+  p.out_stride_t = p.out_stride_y * out.size(2);
+}
+
 at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& weight, const Maybe& bias, const Maybe& add,
                    bool relu, int64_t up, bool feeds_memory) {
   const int64_t channels = x.size(1), out_channels = weight.size(0);
@@ -338,10 +345,7 @@ at::Tensor conv3x3(const at::Tensor& x, const Maybe& past, const at::Tensor& wei
   p.weights = bits(packed);
   p.bias = bias ? bias32.data_ptr<float>() : nullptr;
   p.residual = bits(add);
-  p.output = mutable_bits(out);
-  p.out_stride_x = out_channels;
-  p.out_stride_y = p.out_stride_x * out.size(3);
-  p.out_stride_t = p.out_stride_y * out.size(2);
+  set_output(p, out);
   p.out_channels = static_cast<int32_t>(out_channels);
   p.out_frames = static_cast<int32_t>(x.size(0));
   p.kernel_t = past ? 2 : 1;
@@ -377,10 +381,7 @@ at::Tensor mem_conv(const at::Tensor& x, const Maybe& memory, const at::Tensor& 
   p.in_frames += 1;
   p.weights = bits(packed);
   p.bias = bias32.data_ptr<float>();
-  p.output = mutable_bits(out);
-  p.out_stride_x = out_channels;
-  p.out_stride_y = p.out_stride_x * out.size(3);
-  p.out_stride_t = p.out_stride_y * out.size(2);
+  set_output(p, out);
   p.out_channels = static_cast<int32_t>(out_channels);
   p.out_frames = static_cast<int32_t>(steps);
   p.kernel_t = 2;
@@ -404,10 +405,7 @@ at::Tensor time_grow(const at::Tensor& x, const at::Tensor& weight, int64_t grow
   ConvNhwcParams p;
   set_input(p, x);
   p.weights = bits(packed);
-  p.output = mutable_bits(out);
-  p.out_stride_x = out.size(1);
-  p.out_stride_y = p.out_stride_x * out.size(3);
-  p.out_stride_t = p.out_stride_y * out.size(2);
+  set_output(p, out);
   p.out_channels = static_cast<int32_t>(out_channels);
   p.out_frames = static_cast<int32_t>(x.size(0));
   p.kernel_xy = 1;
