@@ -287,28 +287,23 @@ cudaError_t launch(const Arguments& a, int processors, cudaStream_t stream) {
 
 }  // namespace
 
-double linear_share_sm90(int64_t rows, int32_t out) {
-  int device = 0, processors = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || processors < kCluster) {
-    return 0;
-  }
+double linear_share_sm90(int64_t rows, int32_t out, int processors) {
   const int64_t clusters = processors / kCluster, features = kFeatures * kCluster;
   const int64_t tiles = (rows + kTokens - 1) / kTokens * ((out + features - 1) / features);
   const int64_t waves = (tiles + clusters - 1) / clusters;
   return static_cast<double>(rows) * out / (static_cast<double>(waves * clusters) * kTokens * features);
 }
 
-int launch_linear_sm90(const LinearParams& p, void* stream) {
+int launch_linear_sm90(const LinearParams& p, int processors, void* stream) {
   if (!encode_tiled()) return cudaErrorNotSupported;
-  Arguments a;
+  Arguments a = {};
+  a.columns = linear_columns(p);
   if (!make_map(&a.x, p.x, p.in, p.rows) || !make_map(&a.weight, p.weight, p.in, p.out) ||
-      !make_map(&a.output, p.output, linear_columns(p), p.rows) ||
-      !make_map(&a.windowed, p.windowed ? p.windowed : p.output, p.windowed ? p.out - p.split : p.out, p.rows, 8) ||
-      !make_map(&a.residual, p.residual ? p.residual : p.output, linear_columns(p), p.rows)) {
+      !make_map(&a.output, p.output, a.columns, p.rows) ||
+      (p.windowed && !make_map(&a.windowed, p.windowed, p.out - p.split, p.rows, 8)) ||
+      (p.residual && !make_map(&a.residual, p.residual, p.out, p.rows))) {
     return cudaErrorInvalidValue;
   }
-  a.columns = linear_columns(p);
   a.rows = static_cast<int>(p.rows);
   a.height = p.height;
   a.width = p.width;
@@ -319,10 +314,6 @@ int launch_linear_sm90(const LinearParams& p, void* stream) {
   a.token_tiles = static_cast<int>((p.rows + kTokens - 1) / kTokens);
   a.feature_tiles = (p.out + kFeatures * kCluster - 1) / (kFeatures * kCluster);
   a.group = 16;
-  int device = 0, processors = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  if (error != cudaSuccess) return error;
   const auto s = static_cast<cudaStream_t>(stream);
   if (p.residual) return launch<false, true>(a, processors, s);
   return p.gelu ? launch<true, false>(a, processors, s) : launch<false, false>(a, processors, s);
