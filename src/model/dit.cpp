@@ -99,15 +99,16 @@ static std::pair<at::Tensor, Activation> close(const Linear& last, at::Tensor in
   return {sum, normed};
 }
 
-static at::Tensor whole_feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x) {
-  if (!ffn0.is_quantized()) return ffn2(ops::linear_gelu(x.value, ffn0.weight, ffn0.bias));
+// gelu(ffn0(x)), in the form that ffn2 takes.
+static Activation hidden_rows(const Linear& ffn0, const Activation& x) {
+  if (!ffn0.is_quantized()) return ops::linear_gelu(x.value, ffn0.weight, ffn0.bias);
   const auto [hidden, scale] = ops::quantize_rows(ffn0(x), /*gelu=*/true);
-  return ffn2({hidden, scale});
+  return {hidden, scale};
 }
 
 at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation& x, int64_t most) {
   const int64_t tokens = x.value.size(0);
-  if (tokens <= most || at::GradMode::is_enabled()) return whole_feed_forward(ffn0, ffn2, x);
+  if (tokens <= most || at::GradMode::is_enabled()) return ffn2(hidden_rows(ffn0, x));
   // As even as whole tiles of the matrix products allow.
   const int64_t groups = (tokens + most - 1) / most;
   const int64_t rows = std::min(most, ((tokens + groups - 1) / groups + 127) / 128 * 128);
@@ -116,11 +117,12 @@ at::Tensor feed_forward(const Linear& ffn0, const Linear& ffn2, const Activation
     const int64_t count = std::min(rows, tokens - begin);
     Activation part(x.value.narrow(0, begin, count));
     if (x.scale.defined()) part.scale = x.scale.narrow(0, begin, count);
+    const Activation hidden = hidden_rows(ffn0, part);
     at::Tensor place = result.narrow(0, begin, count);
     if (ffn2.is_quantized()) {
-      place.copy_(whole_feed_forward(ffn0, ffn2, part));
+      place.copy_(ffn2(hidden));
     } else {
-      at::addmm_out(place, ffn2.bias, ops::linear_gelu(part.value, ffn0.weight, ffn0.bias), ffn2.weight.t());
+      at::addmm_out(place, ffn2.bias, hidden.value, ffn2.weight.t());
     }
   }
   return result;
