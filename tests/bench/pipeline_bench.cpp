@@ -186,6 +186,11 @@ at::Tensor finish(const at::Tensor& frames, const at::Tensor& lq, bool has_color
                        options);
 }
 
+// Inputs of a stream's n-th chunk, from anywhere in the video.
+at::Tensor chunk_of(const at::Tensor& video, int64_t n) {
+  return n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+}
+
 struct BackToBack {
   double chunk_ms = 0;     // as long as a chunk takes when the next is asked for before it is done
   double enqueue_ms = 0;   // as long as asking takes the host (median)
@@ -214,7 +219,7 @@ BackToBack back_to_back(const Upscaler& model, RunOptions options, const at::Ten
       synchronize(device);
       begin = std::chrono::steady_clock::now();
     }
-    const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+    const at::Tensor lq = chunk_of(video, n);
     const auto asked = std::chrono::steady_clock::now();
     const CpuArena::Run reusing_memory(arena, n == 0);
     StageClock clock(device);
@@ -244,7 +249,7 @@ std::vector<double> first_chunks(const Upscaler& model, const RunOptions& option
   for (int stream = 0; stream < kStreams; ++stream) {
     state = {};
     for (int64_t n = 0; n < 3; ++n) {
-      const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n, 12);
+      const at::Tensor lq = chunk_of(video, n);
       synchronize(device);
       const auto begin = std::chrono::steady_clock::now();
       const CpuArena::Run reusing_memory(arena, n == 0);
@@ -269,7 +274,7 @@ void write_timelines(const Upscaler& model, const RunOptions& options, const at:
   state = {};
   for (int64_t n = 0; n <= kSteady; ++n) {
     const bool is_traced = n == 0 || n == kSteady;
-    const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+    const at::Tensor lq = chunk_of(video, n);
     if (is_traced) {
       synchronize(device);
       profiler::prepareProfiler(config, activities);
@@ -327,7 +332,7 @@ int run(const BenchOptions& o) {
     meter.begin_pass();
     const int64_t runs = 1 + (pass == 0 ? 4 : o.chunks + 4);
     for (int64_t n = 0; n < runs; ++n) {
-      const at::Tensor lq = n == 0 ? video.narrow(2, 0, 25) : video.narrow(2, n % 8, 12);
+      const at::Tensor lq = chunk_of(video, n);
       synchronize(device);
       const bool is_profiled = pass == 1 && ((o.profile == "steady" && n == runs - 1) || (o.profile == "first" && n == 0));
       if (is_profiled) profiler("cudaProfilerStart");
